@@ -1,0 +1,28 @@
+"""One thing that was looked at, and what came of it: the word that every room answers questions with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+Status = Literal["ok", "warning", "failure", "skipped"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at.
+
+    ``found`` is what was seen, ``fix`` what to do unless all is well, ``sources`` where the rule comes from.
+    """
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+    sources: tuple[str, ...] = ()
+
+
+def failures(checks: Iterable[Check]) -> list[Check]:
+    """Return the checks that failed; warnings and skipped ones are told, not counted."""
+    return [check for check in checks if check.status == "failure"]

@@ -1,0 +1,75 @@
+"""Where sagefix keeps things, and what the user set once for all commands.
+
+Order of precedence: flags, then ``SAGEFIX_*`` variables, then ``sagefix.toml`` or ``[tool.sagefix]`` in
+``pyproject.toml`` of the working folder, then defaults. Flags and variables are read by the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sagefix.errors import UsageError
+from sagefix.files import make_cache_dir
+
+PACKAGE = Path(__file__).parent
+
+
+def checkout() -> Path | None:
+    """Return the root of the checkout this package runs from, or None when it was installed from a wheel."""
+    root = PACKAGE.parent
+    return root if (root / "manifests").is_dir() and (root / "pyproject.toml").is_file() else None
+
+
+def manifests_dir() -> Path:
+    """Return the folder of the manifests: inside the installed package, else that of the checkout."""
+    inside = PACKAGE / "manifests"
+    return inside if inside.is_dir() else PACKAGE.parent / "manifests"
+
+
+def cache_dir() -> Path:
+    """Return the cache folder: ``SAGEFIX_CACHE_DIR``, else the platform's. Created and tagged on use."""
+    return make_cache_dir(cache_path())
+
+
+def cache_path() -> Path:
+    """Like :func:`cache_dir`, but creates nothing."""
+    if named := os.environ.get("SAGEFIX_CACHE_DIR"):
+        return Path(named).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_cache_path("sagefix", appauthor=False)
+
+
+def default_wheelhouse() -> Path:
+    """Return ``wheels/`` of a checkout, else ``wheels/`` in the cache folder."""
+    root = checkout()
+    return (root if root else cache_path()) / "wheels"
+
+
+def file_settings(folder: Path) -> dict[str, object]:
+    """Read ``sagefix.toml`` or ``[tool.sagefix]`` of ``pyproject.toml`` in ``folder``; empty if neither is there.
+
+    Keys are option names with ``_`` for ``-``: ``wheelhouse = "wheels"``, ``python = ".venv/bin/python"``. A
+    table named for a command (``[install]``) holds options of that command alone.
+    """
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    for name, section in (("sagefix.toml", ()), ("pyproject.toml", ("tool", "sagefix"))):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            table: object = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not valid TOML: {error}.") from error
+        for key in section:
+            table = table.get(key, {}) if isinstance(table, dict) else {}
+        if isinstance(table, dict) and table:
+            return dict(table)
+    return {}
