@@ -1,0 +1,1 @@
+"""The pinned commit, fetched and checked. :mod:`sagefix.source.fetch` is the door of this room."""
