@@ -1,0 +1,318 @@
+"""The wheelhouse: a folder of wheels that is a simple index at the same time.
+
+``pip install --index-url`` and ``uv pip install --index-url`` work on it, from ``file://`` and from any
+static server. See :mod:`sagefix.wheelhouse.shelf` for how it lies on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from packaging.utils import canonicalize_name
+
+from sagefix import __version__
+from sagefix.checks import Check
+from sagefix.errors import DiskError, WheelError, WheelhouseError
+from sagefix.files import aside, sha256_bytes, sha256_file, write_bytes
+from sagefix.wheelhouse import index, shelf
+from sagefix.wheelhouse.locking import locked
+from sagefix.wheelhouse.model import (
+    LEVELS,
+    MARKER_NAME,
+    METADATA_SUFFIX,
+    SCHEMA,
+    SIDECAR_SUFFIX,
+    Marker,
+    Proof,
+    Sidecar,
+)
+from sagefix.wheels.model import Facts
+
+_LOCK_TIMEOUT_S = 120.0
+_LIST_HINT = "`sagefix wheelhouse list` prints what is."
+
+
+class Wheelhouse:
+    """A folder of wheels with their records and proofs. Made by :meth:`open`.
+
+    Reading takes no lock and needs no right to write, so a wheelhouse on a shared disk or from a CI run can
+    be listed and chosen from. Writing takes one lock for the whole folder and replaces each file as a whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        """The root of the wheelhouse, which is also the root of the simple index; absolute."""
+        return self._path
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = True) -> Wheelhouse:
+        """Open the wheelhouse in a folder; with ``create`` a missing one is made.
+
+        Without ``create`` nothing is written, and a missing folder, or one that holds nothing but a README,
+        is an empty wheelhouse.
+
+        Raises :class:`WheelhouseError`: it is not a folder, holds other things, or its marker is unreadable
+        or of a newer sagefix. :class:`DiskError`: not writable.
+        """
+        root = path.expanduser().absolute()
+        if root.exists() and not root.is_dir():
+            raise WheelhouseError(
+                f"{root} is not a folder.", hint="Choose another with --wheelhouse or SAGEFIX_WHEELHOUSE."
+            )
+        marked = False
+        if root.is_dir():
+            # In this order: what another process begins meanwhile has its marker before anything else.
+            empty = shelf.empty_enough(root)
+            marked = shelf.read_marker(root) is not None
+            if not marked and not empty:
+                raise WheelhouseError(
+                    f"{root} is not a wheelhouse and not empty.",
+                    hint="Choose an empty folder, then add wheels to it with `sagefix wheelhouse add`.",
+                )
+        wheelhouse = cls(root)
+        if create and not marked:
+            wheelhouse._make()
+        return wheelhouse
+
+    def entries(self, project: str | None = None) -> list[Facts]:
+        """Return the kept wheels of one project or of all, newest first within a project.
+
+        Each is known by size and time of change to be the one that was added; :meth:`check` hashes.
+
+        Raises :class:`WheelhouseError` when one is damaged.
+        """
+        names = shelf.project_folders(self._path) if project is None else [canonicalize_name(project)]
+        return [
+            shelf.whole(self._path, sidecar)
+            for name in names
+            for sidecar in shelf.read_project(self._path, name)
+        ]
+
+    def get(self, filename: str) -> Facts | None:
+        """Return a kept wheel by its file name, or None.
+
+        Raises :class:`WheelhouseError`: not a wheel's name, or the wheel is damaged.
+        """
+        sidecar = self.sidecar(filename)
+        return None if sidecar is None else shelf.whole(self._path, sidecar)
+
+    def sidecar(self, filename: str) -> Sidecar | None:
+        """Return everything that is kept beside a wheel, its proofs among it, or None."""
+        return shelf.read_sidecar(self._beside(filename, SIDECAR_SUFFIX))
+
+    def add(self, wheel: Path, *, move: bool = False, replace: bool = False) -> Facts:
+        """Keep a wheel: check it, copy it (``move``: and delete the original), index it.
+
+        The same content again changes nothing and keeps its proofs; a damaged or half-added copy of it is put
+        right. Other content under the same name is refused unless ``replace`` is given; its proofs go then.
+
+        Raises :class:`WheelError`: not a sound wheel. :class:`WheelhouseError`: the name is taken.
+        :class:`DiskError`: no space, or not writable. :class:`LockError`.
+        """
+        # Opening zips and parsing METADATA is slow to import, and listing needs neither.
+        from sagefix.wheels.archive import facts, validate
+
+        wheel = wheel.absolute()
+        metadata = validate(wheel).metadata_bytes
+        found = facts(wheel, where="")
+        target = self._beside(found.filename)
+        with self._locked(f"add {found.filename} to the wheelhouse"):
+            former = _readable(target)
+            kept = former if former is not None and former.sha256 == found.sha256 else None
+            there = sha256_file(target) if target.is_file() and not target.is_symlink() else ""
+            if there != found.sha256:
+                if there and kept is None and not replace:
+                    raise WheelhouseError(
+                        f"{target} is kept already, with other content.",
+                        hint="Replace it with --replace, or delete it first.",
+                        details={"kept": there, "offered": found.sha256},
+                    )
+                # Without a sidecar a wheel does not count: no moment shows new content with old facts.
+                _forget(self._beside(found.filename, SIDECAR_SUFFIX))
+                _copy(wheel, target, found.sha256)
+            seen = target.stat()
+            sidecar = Sidecar(
+                sha256=found.sha256,
+                size=seen.st_size,
+                mtime_ns=seen.st_mtime_ns,
+                metadata_sha256=sha256_bytes(metadata),
+                added=kept.added if kept else _now(),
+                added_by=kept.added_by if kept else f"sagefix {__version__}",
+                facts=found,
+                proofs=kept.proofs if kept else (),
+            )
+            if not shelf.holds(self._beside(found.filename, METADATA_SUFFIX), metadata):
+                write_bytes(self._beside(found.filename, METADATA_SUFFIX), metadata)
+            if sidecar != kept or there != found.sha256:
+                self._write_sidecar(sidecar)
+            self._write_pages()
+            if move and not wheel.samefile(target):
+                wheel.unlink()
+            return shelf.whole(self._path, sidecar)
+
+    def remove(self, filename: str) -> None:
+        """Delete a wheel, whole or damaged, and everything beside it.
+
+        Raises :class:`WheelhouseError`: not there. :class:`DiskError`. :class:`LockError`.
+        """
+        self._beside(filename)
+        with self._locked(f"remove {filename} from the wheelhouse"):
+            if not self._delete(filename):
+                raise WheelhouseError(f"{filename} is not in {self._path}.", hint=_LIST_HINT)
+            self._write_pages()
+
+    def record_proof(self, filename: str, verdict: Mapping[str, Any], level: str, passed: bool) -> None:
+        """Keep the outcome of a verification beside its wheel.
+
+        ``verdict`` is plain JSON. Of one level, outcome and ``verdict["gpus"]`` the latest is kept.
+
+        Raises :class:`WheelhouseError`: no such wheel or level. :class:`DiskError`. :class:`LockError`.
+        """
+        if level not in LEVELS:
+            raise WheelhouseError(
+                f"{level!r} is no level of verification.", hint=f"Levels: {', '.join(LEVELS)}."
+            )
+        proof = Proof(level=level, passed=passed, when=_now(), verdict=dict(verdict))
+        with self._locked("record a proof in the wheelhouse"):
+            sidecar = self.sidecar(filename)
+            if sidecar is None:
+                raise WheelhouseError(f"{filename} is not in {self._path}.", hint=_LIST_HINT)
+            others = tuple(former for former in sidecar.proofs if _about(former) != _about(proof))
+            self._write_sidecar(msgspec.structs.replace(sidecar, proofs=(*others, proof)))
+
+    def check(self) -> list[Check]:
+        """Look at every file and hash every wheel; see :func:`sagefix.wheelhouse.audit.audit`.
+
+        Raises :class:`WheelhouseError` when the folder is missing or cannot be read.
+        """
+        from sagefix.wheelhouse.audit import audit
+
+        if not self._path.is_dir():
+            raise _missing(self._path)
+        with contextlib.ExitStack() as stack:
+            # Waiting for writers avoids false alarms; where nobody can write there are none.
+            with contextlib.suppress(DiskError, WheelhouseError):
+                stack.enter_context(self._locked("check the wheelhouse"))
+            return audit(self._path)
+
+    def write_index(self) -> None:
+        """Write every page of the index that is missing or out of date.
+
+        Raises :class:`WheelhouseError`: a sidecar is unreadable. :class:`DiskError`. :class:`LockError`.
+        """
+        with self._locked("write the index of the wheelhouse"):
+            self._write_pages()
+
+    def prune(
+        self,
+        keep: int | None = None,
+        unproven: bool = False,
+        project: str | None = None,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Delete wheels that are not wanted any more; return a line for each: its name and why it goes.
+
+        ``keep``: only so many of the newest for each project, Python, platform, archs and torch (None: all).
+        ``unproven``: also those that passed no verification or failed one. Left-overs of interrupted writes
+        go as well. With ``dry_run`` nothing is deleted and no lock taken.
+
+        Raises what :meth:`remove` and :meth:`entries` raise.
+        """
+        from sagefix.wheelhouse.pruning import leftovers, superfluous
+
+        with contextlib.nullcontext() if dry_run else self._locked("prune the wheelhouse"):
+            going = superfluous(self.entries(project), keep=keep, unproven=unproven)
+            partial = leftovers(self._path)
+            if not dry_run:
+                for filename in going:
+                    self._delete(filename)
+                for path in partial:
+                    _forget(path)
+                self._write_pages()
+        lines = [f"{filename}: {reason}" for filename, reason in going.items()]
+        lines += [f"{path.relative_to(self._path)}: left over by an interrupted write" for path in partial]
+        return lines
+
+    def _make(self) -> None:
+        with shelf.store_errors(self._path, "make the wheelhouse"):
+            self._path.mkdir(parents=True, exist_ok=True)
+        with self._locked("make the wheelhouse"):
+            if shelf.read_marker(self._path) is None:
+                marker = msgspec.json.encode(Marker(schema=SCHEMA, sagefix=__version__))
+                write_bytes(self._path / MARKER_NAME, marker + b"\n")
+                self._write_pages()
+
+    def _beside(self, filename: str, suffix: str = "") -> Path:
+        return self._path / shelf.project_of(filename) / f"{filename}{suffix}"
+
+    def _locked(self, doing: str) -> AbstractContextManager[None]:
+        if not self._path.is_dir():  # the lock would create it
+            raise _missing(self._path)
+        return locked(self._path, doing, timeout=_LOCK_TIMEOUT_S)
+
+    def _write_sidecar(self, sidecar: Sidecar) -> None:
+        data = msgspec.json.format(msgspec.json.encode(sidecar), indent=1) + b"\n"
+        write_bytes(self._beside(sidecar.facts.filename, SIDECAR_SUFFIX), data)
+
+    def _delete(self, filename: str) -> bool:
+        # The sidecar goes first: what is interrupted here leaves a wheel that does not count.
+        gone = [_forget(self._beside(filename, suffix)) for suffix in (SIDECAR_SUFFIX, METADATA_SUFFIX, "")]
+        return any(gone)
+
+    def _write_pages(self) -> None:
+        wanted = index.pages(shelf.read_all(self._path))
+        for name, data in wanted.items():
+            if not shelf.holds(self._path / name, data):
+                write_bytes(self._path / name, data)
+        for project in shelf.project_folders(self._path):
+            for page in (index.HTML_NAME, index.JSON_NAME):
+                if f"{project}/{page}" not in wanted:
+                    _forget(self._path / project / page)
+            with contextlib.suppress(OSError):
+                (self._path / project).rmdir()  # succeeds for an empty folder only
+
+
+def _copy(wheel: Path, target: Path, sha256: str) -> None:
+    with aside(target) as staged:
+        shutil.copyfile(wheel, staged)
+        if sha256_file(staged) != sha256:
+            raise WheelError(f"{wheel} changed while it was being copied.", hint="Try again.")
+
+
+def _missing(root: Path) -> WheelhouseError:
+    return WheelhouseError(
+        f"There is no wheelhouse at {root}.", hint="`sagefix wheelhouse add WHEEL` makes one."
+    )
+
+
+def _about(proof: Proof) -> tuple[str, bool, str]:
+    return proof.level, proof.passed, repr(proof.verdict.get("gpus"))
+
+
+def _forget(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _readable(target: Path) -> Sidecar | None:
+    """Return what is kept about a wheel; None also when that is damaged: adding the wheel again cures it."""
+    with contextlib.suppress(WheelhouseError):
+        return shelf.read_sidecar(target.with_name(target.name + SIDECAR_SUFFIX))
+    return None
