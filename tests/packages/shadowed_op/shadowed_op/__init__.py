@@ -1,0 +1,2 @@
+from .kernels import double as double
+from .kernels import triple as triple

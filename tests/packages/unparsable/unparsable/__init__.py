@@ -1,0 +1,4 @@
+try:
+    from . import late
+except:
+    late = None
