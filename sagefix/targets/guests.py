@@ -1,0 +1,89 @@
+"""Runs a script of :mod:`sagefix.guest` inside a target interpreter and reads its answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sagefix.errors import ProcessError
+from sagefix.process import run
+from sagefix.settings import PACKAGE
+
+GUEST = PACKAGE / "guest"
+BEGIN, END = "<<<sagefix", "sagefix>>>"
+_TAIL_LINES = 20
+
+
+def guest_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a target interpreter: the user's, without what belongs to sagefix itself.
+
+    The user's ``PYTHONPATH`` counts, since it counts when the program starts that will import the wheel; the
+    folder that holds sagefix is taken out of it, or the target would see sagefix's packages as its own.
+    ``__PYVENV_LAUNCHER__`` (macOS) and ``PYTHONINSPECT`` speak of this process and not of the target.
+    """
+    environment = dict(os.environ if env is None else env)
+    for name in ("__PYVENV_LAUNCHER__", "PYTHONINSPECT"):
+        environment.pop(name, None)
+    if "PYTHONPATH" in environment:
+        ours = PACKAGE.parent.resolve()
+        kept = [
+            entry
+            for entry in environment["PYTHONPATH"].split(os.pathsep)
+            if entry and Path(entry).resolve() != ours
+        ]
+        if kept:
+            environment["PYTHONPATH"] = os.pathsep.join(kept)
+        else:
+            del environment["PYTHONPATH"]
+    return environment
+
+
+def ask(
+    python: str | Path,
+    script: str,
+    *arguments: str,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    on_start: Callable[[int], None] | None = None,
+) -> Any:
+    """Run ``guest/<script>`` with a Python and return the JSON value of its answer.
+
+    ``timeout`` is in seconds, ``env`` the whole environment (default: :func:`guest_environment`),
+    ``on_start`` as in :func:`sagefix.process.run`. What the interpreter prints beside the answer is
+    ignored.
+
+    Raises :class:`ProcessError`: not startable, out of time, failed, or no answer; ``details["tail"]`` holds
+    the last lines of its output.
+    """
+    environment = guest_environment() if env is None else dict(env)
+    command = [python, str(GUEST / script), *arguments]
+    done = run(command, env=environment, timeout=timeout, check=False, on_start=on_start)
+    # An answer that came counts, whatever happened at exit (CUDA libraries are known to crash there).
+    body = done.stdout.rpartition(f"\n{BEGIN}\n")[2].partition(f"\n{END}")[0] if BEGIN in done.stdout else ""
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        output = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise ProcessError(
+            f"{python} {describe_exit(done.returncode)}" + (f": {output[-1].strip()}" if output else "."),
+            details={
+                "command": done.command,
+                "returncode": done.returncode,
+                "tail": "\n".join(output[-_TAIL_LINES:]),
+            },
+        ) from error
+
+
+def describe_exit(returncode: int) -> str:
+    """Say how a program ended that did not answer."""
+    if returncode < 0:
+        import signal
+
+        try:
+            return f"was ended by {signal.Signals(-returncode).name}"
+        except ValueError:
+            return f"was ended by signal {-returncode}"
+    return f"failed with exit status {returncode}" if returncode else "gave no answer"

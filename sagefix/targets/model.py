@@ -1,0 +1,93 @@
+"""What a target is: the interpreter that will import the wheel, and the GPUs it will run on."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sagefix.archs import Arch
+
+
+class Torch(msgspec.Struct, frozen=True, kw_only=True):
+    """The torch of an interpreter, read without importing it.
+
+    ``version`` is the full one (``2.11.0+cu130``), ``cuda`` the toolkit it was built with (``13.0``; empty
+    for a CPU build), ``cxx11_abi`` whether its C++ symbols use the new string ABI, ``folder`` the package
+    folder, ``hip`` the version of HIP for a ROCm build (empty otherwise).
+    """
+
+    version: str
+    cuda: str
+    cxx11_abi: bool
+    folder: str
+    hip: str = ""
+
+    @property
+    def release(self) -> str:
+        """``"2.11"``: the part that decides which compiled wheels load."""
+        return ".".join(self.version.split("+")[0].split(".")[:2])
+
+
+class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
+    """A Python that was asked about itself; see ``guest/probe.py``.
+
+    ``executable`` is absolute and keeps links, since a resolved one leaves its virtual environment.
+    ``tags`` are the wheel tags it takes, best first (PEP 425). ``glibc`` is ``"2.36"`` or empty.
+    ``packages`` maps normalised distribution names to versions. ``sys_path`` are its import folders, in
+    order. ``python_h`` is the path of the header (empty: not there), ``include`` the folder it belongs in,
+    ``scripts`` that of programs such as ninja. ``torch_error`` says why ``torch`` is None although files of
+    it are there.
+    """
+
+    executable: str
+    version: str
+    implementation: str
+    machine: str
+    prefix: str
+    base_prefix: str
+    platform_tag: str
+    python_tag: str
+    abi_tag: str
+    tags: tuple[str, ...]
+    glibc: str
+    ext_suffix: str
+    purelib: str
+    platlib: str
+    sys_path: tuple[str, ...]
+    python_h: str
+    externally_managed: bool
+    packages: dict[str, str]
+    torch: Torch | None = None
+    torch_error: str = ""
+    include: str = ""
+    scripts: str = ""
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU as its driver describes it. ``memory`` in bytes (0: unknown), ``driver`` empty when not asked."""
+
+    index: int
+    name: str
+    capability: str
+    memory: int = 0
+    driver: str = ""
+
+
+class Gpus(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found, by whom (``torch``, ``nvml``, ``nvidia-smi`` or empty), and what each other way said.
+
+    ``driver_cuda`` is the newest CUDA that the driver supports (``"13.0"``; empty: not asked).
+    """
+
+    gpus: tuple[Gpu, ...]
+    found_by: str
+    tried: tuple[str, ...]
+    driver_cuda: str = ""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """An interpreter with the archs a wheel for it must hold, and why those (``--arch``, ``torch`` ...)."""
+
+    interpreter: Interpreter
+    archs: tuple[Arch, ...]
+    archs_from: str
+    gpus: tuple[Gpu, ...] = ()
