@@ -1,0 +1,278 @@
+"""One build: upstream's own backend in the target's interpreter, in a folder that only its key decides."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sagefix.building.diagnose import first_error
+from sagefix.building.plan import SHIM, Plan
+from sagefix.errors import BuildError, DiskError, LockError, ProcessError
+from sagefix.files import disk_errors, make_cache_dir, remove_tree
+from sagefix.process import end_session, run
+from sagefix.progress import Task, note, task
+from sagefix.settings import cache_dir
+from sagefix.targets.guests import guest_environment
+from sagefix.targets.host import Jobs
+
+# ninja's status line with -v: "[3/6] /usr/local/cuda/bin/nvcc ...".
+_NINJA_STATUS = re.compile(r"^\[(\d+)/(\d+)\] (.*)$")
+_SOURCE_NAME = re.compile(r"([^/\s]+\.(?:cu|cpp|cc|cxx|c))\b")
+
+# What could leak in from the user's shell and change the outcome; the plan says what is set instead.
+_SCRUBBED = (
+    "TORCH_CUDA_ARCH_LIST",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "MAX_JOBS",
+    "EXT_PARALLEL",
+    "DIST_EXTRA_CONFIG",
+    "SETUPTOOLS_SCM_PRETEND_VERSION",
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "MAKEFLAGS",
+    "SAGEATTN_SKIP_CUDA_BUILD",
+)
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build left: the backend's wheel, the whole log, how long it ran and with how many jobs."""
+
+    wheel: Path
+    log: Path
+    seconds: float
+    jobs: Jobs
+    waited: bool = False
+
+
+class Workplace:
+    """The folder of one key, ours alone while the context is open.
+
+    ``<cache>/builds/<key>/`` holds ``src`` (the exported commit), ``build`` (what compilers write), ``out``
+    (the backend's wheel) and ``final`` (ours). The path depends on the key alone, because compilers write it
+    into what they make.
+    """
+
+    def __init__(self, key: str, timeout: float = -1) -> None:
+        self.key = key
+        self.timeout = timeout
+        self.root = make_cache_dir(cache_dir() / "builds") / key
+        self.waited = False
+
+    def __enter__(self) -> Workplace:
+        import filelock
+
+        # Locked by the operating system, which lets go when the holder dies, kill -9 included.
+        self._lock = filelock.FileLock(f"{self.root}.lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            self.waited = True
+            note(f"Another sagefix process is building {self.key}; waiting for its result.")
+            try:
+                self._lock.acquire(timeout=self.timeout)
+            except filelock.Timeout as error:
+                raise LockError(
+                    f"Another sagefix process still holds {self.root}.lock after {self.timeout:.0f} s."
+                ) from error
+        self._end_leftovers()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+    def clear(self) -> None:
+        """Delete everything of an earlier build."""
+        remove_tree(self.root)
+        with disk_errors(self.root, "make the build folder"):
+            for name in ("build", "egg", "out"):
+                (self.root / name).mkdir(parents=True)
+
+    def sweep(self, keep: Sequence[str] = ()) -> None:
+        """Delete what only the build needed, the folders of ``keep`` excepted."""
+        for path in self.root.iterdir():
+            if path.name not in keep:
+                with contextlib.suppress(OSError, DiskError):
+                    remove_tree(path) if path.is_dir() else path.unlink()
+
+    def remember(self, session: int) -> None:
+        """Write down which session compiles here, so that a later build can end what was left of it."""
+        (self.root / "session").write_text(str(session), encoding="ascii")
+
+    def _end_leftovers(self) -> None:
+        """End compilers of a build whose sagefix was killed together with its watchdog."""
+        with contextlib.suppress(OSError, ValueError):
+            session = int((self.root / "session").read_text(encoding="ascii"))
+            if _works_in(session, self.root):
+                end_session(session)
+
+
+def _works_in(session: int, folder: Path) -> bool:
+    """True when a process of the session has its working folder below ``folder`` (numbers are reused)."""
+    import psutil
+
+    from sagefix.process import session_members
+
+    for pid in session_members(session):
+        with contextlib.suppress(psutil.Error, ValueError):
+            if Path(psutil.Process(pid).cwd()).is_relative_to(folder):
+                return True
+    return False
+
+
+def run_backend(
+    plan: Plan,
+    workplace: Workplace,
+    jobs: Jobs,
+    log: Path,
+    *,
+    source_date_epoch: int,
+    environment: Mapping[str, str] | None = None,
+) -> Built:
+    """Build the wheel of ``plan`` from ``workplace.root/src`` with the backend that the source names.
+
+    There is no build isolation: setuptools, torch and ninja are the target's own. Upstream's files are not
+    touched; the local version and the places of build files are set through ``DIST_EXTRA_CONFIG``
+    (https://setuptools.pypa.io/en/latest/deprecated/distutils/configfile.html).
+
+    Raises :class:`BuildError` with the first real error and the path of the log.
+    """
+    from build import BuildBackendException, BuildException, ProjectBuilder
+
+    root = workplace.root
+    with disk_errors(root, "write the build's settings"):
+        config = root / "distutils.cfg"
+        config.write_text(_distutils_config(plan, root), encoding="utf-8")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+    variables = build_environment(
+        plan, jobs, config, root, source_date_epoch, os.environ if environment is None else environment
+    )
+    started = time.monotonic()
+    with task("Building " + plan.project, unit="objects") as running:
+
+        def runner(cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
+            run(
+                [cmd[0], str(SHIM), *cmd[1:]],
+                cwd=Path(cwd) if cwd else None,
+                env={**variables, **(extra_environ or {})},
+                log=log,
+                on_line=lambda line: _hear(line, running),
+                on_start=workplace.remember,
+                watched=True,
+            )
+
+        try:
+            builder = ProjectBuilder(root / "src", python_executable=plan.python, runner=runner)
+            wheel = Path(builder.build("wheel", root / "out"))
+        except ProcessError as error:
+            raise _explain(error, log) from error
+        except (BuildBackendException, BuildException) as error:
+            cause = error.__cause__ or error.__context__
+            if isinstance(cause, ProcessError):
+                raise _explain(cause, log) from error
+            raise BuildError(f"The build backend failed: {error}", details={"log": str(log)}) from error
+        except OSError as error:
+            with disk_errors(root, "build the wheel"):
+                raise
+            raise AssertionError from error
+    return Built(wheel=wheel, log=log, seconds=time.monotonic() - started, jobs=jobs, waited=workplace.waited)
+
+
+def build_environment(
+    plan: Plan, jobs: Jobs, config: Path, root: Path, source_date_epoch: int, base: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the whole environment of a build: the user's, less what could leak in, plus what the plan says."""
+    variables = {name: value for name, value in guest_environment(base).items() if name not in _SCRUBBED}
+    # The target's own programs first: its ninja, not that of whoever started sagefix.
+    variables["PATH"] = os.pathsep.join([str(Path(plan.python).parent), base.get("PATH", os.defpath)])
+    identity = plan.identity
+    extensions = max(1, len(identity.extensions))
+    # Extensions gathered into one ninja share one job limit, so all of them may start.
+    together = extensions if plan.parallel_env and extensions > 1 else 1
+    variables.update(
+        {
+            "DIST_EXTRA_CONFIG": str(config),
+            "MAX_JOBS": str(jobs.count),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
+            "PYTHONUNBUFFERED": "1",
+            "SOURCE_DATE_EPOCH": str(source_date_epoch),
+            "TMPDIR": str(root / "build"),
+            "SAGEFIX_BUILD_DIR": str(root / "build"),
+            "SAGEFIX_SHIM": msgspec.json.encode(
+                {
+                    "archs": identity.archs,
+                    "fake_gpus": plan.fake_gpus,
+                    "torch": bool(identity.torch),
+                    "extensions": together,
+                }
+            ).decode(),
+        }
+    )
+    if plan.parallel_env:
+        variables[plan.parallel_env] = str(together)
+    if plan.toolkit:
+        variables["CUDA_HOME"] = plan.toolkit
+    if plan.stubs:
+        # For the linker alone: on LD_LIBRARY_PATH or in an rpath the stub would stand in for the driver.
+        variables["LIBRARY_PATH"] = os.pathsep.join(filter(None, [base.get("LIBRARY_PATH", ""), *plan.stubs]))
+    if identity.archs:
+        # Upstream's own reader splits at ";" and "," only, torch at ";" and spaces: ";" is what both take.
+        variables["TORCH_CUDA_ARCH_LIST"] = ";".join(identity.archs)
+    return variables
+
+
+def _distutils_config(plan: Plan, root: Path) -> str:
+    return (
+        "[egg_info]\n"
+        f"tag_build = +{plan.label}\n"
+        f"egg_base = {root / 'egg'}\n"
+        "[build]\n"
+        f"build_base = {root / 'build'}\n"
+    )
+
+
+def _hear(line: str, running: Task) -> None:
+    """Turn ninja's status into progress."""
+    match = _NINJA_STATUS.match(line)
+    if match is None:
+        return
+    source = _SOURCE_NAME.search(match[3])
+    running.update(done=int(match[1]), total=int(match[2]), text=source[1] if source else None)
+
+
+def _explain(error: ProcessError, log: Path) -> BuildError:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = str(error.details.get("tail", ""))
+    cause = first_error(text) or str(error.details.get("tail", "")).strip() or error.message
+    if "No space left on device" in text:
+        hint = "The disk is full: free some space, or point SAGEFIX_CACHE_DIR at another disk."
+    elif error.details.get("returncode") in (-9, 137) or "Killed" in cause:
+        hint = "The machine ran out of memory, most likely: set MAX_JOBS=1, or give the container more."
+    else:
+        hint = "`sagefix doctor` checks everything that a build needs."
+    return BuildError(
+        f"The build failed:\n\n{cause}\n\nThe whole log: {log}",
+        hint=hint,
+        details={"log": str(log), "first_error": cause, "returncode": error.details.get("returncode")},
+    )
+
+
+def require_disk(folder: Path, needed: int) -> None:
+    """Raise :class:`DiskError` when less than ``needed`` bytes are free below ``folder``."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskError(
+            f"A build needs {needed / 1e9:.1f} GB below {folder}; {free / 1e9:.1f} GB are free.",
+            hint="Free some space, or point SAGEFIX_CACHE_DIR at another disk.",
+        )

@@ -1,0 +1,204 @@
+"""The plan: everything that decides the bytes of a wheel, frozen, and the key made from it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from sagefix.archs import Arch
+from sagefix.errors import GpuError
+from sagefix.files import sha256_bytes
+from sagefix.pins.model import Capability, Pin, Recipe, Revision
+from sagefix.targets.cuda import Compiler, Toolkit
+from sagefix.targets.model import Target
+from sagefix.wheels.label import make_label, wheel_filename
+from sagefix.wheels.model import Label
+
+SHIM = Path(__file__).parent.parent / "guest" / "shim.py"
+
+# Variables of the user that reach the compilers or the linker. They decide bytes, so they are part of the key.
+COMPILER_VARIABLES = (
+    "CC",
+    "CXX",
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "LDSHARED",
+    "CPATH",
+    "LIBRARY_PATH",
+    "CUDAHOSTCXX",
+    "NVCC_PREPEND_FLAGS",
+    "NVCC_APPEND_FLAGS",
+    "CXX_APPEND_FLAGS",
+    "PYTORCH_NVCC",
+)
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the key is made of: two builds with one identity may stand for each other.
+
+    ``gencodes`` maps a capability to the number behind ``sm_``. ``nvcc`` and ``host_compiler`` are versions,
+    empty when a pin needs none. ``shim`` is the version of the build shim.
+    """
+
+    pin: str
+    commit: str
+    tree: str
+    version: str
+    archs: tuple[str, ...]
+    gencodes: dict[str, str]
+    extensions: tuple[str, ...]
+    python_tag: str
+    abi_tag: str
+    platform_tag: str
+    torch: str
+    cuda: str
+    cxx11_abi: bool | None
+    nvcc: str
+    host_compiler: str
+    setuptools: str
+    fixes: tuple[str, ...]
+    patches: tuple[str, ...]
+    environment: dict[str, str]
+    shim: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """An identity with its key and what follows from it, and where on this machine it will be built."""
+
+    identity: Identity
+    key: str
+    project: str
+    recipe: str
+    label: str
+    wheel: str
+    requires: tuple[str, ...]
+    python: str
+    toolkit: str
+    stubs: tuple[str, ...]
+    fake_gpus: bool
+    parallel_env: str
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(
+    pin: Pin,
+    revision: Revision,
+    target: Target,
+    *,
+    toolkit: Toolkit | None = None,
+    compiler: Compiler | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Plan:
+    """Decide a wheel. ``toolkit`` and ``compiler`` may be missing when nothing will be compiled (a dry look).
+
+    Raises :class:`GpuError` when the recipe has no row for one of the archs.
+    """
+    interpreter, torch = target.interpreter, target.interpreter.torch
+    recipe = pin.recipe_named(revision.recipe)
+    label = Label(
+        commit=revision.commit,
+        cuda=torch.cuda if pin.build.torch and torch else "",
+        torch=torch.release if pin.build.torch and torch else "",
+        archs=tuple(str(arch) for arch in target.archs),
+    )
+    version = f"{pin.version}+{make_label(label)}"
+    identity = Identity(
+        pin=pin.name,
+        commit=revision.commit,
+        tree=revision.tree,
+        version=version,
+        archs=label.archs,
+        gencodes=gencodes_of(recipe, target),
+        extensions=extensions_of(recipe, target),
+        python_tag=interpreter.python_tag,
+        abi_tag=interpreter.abi_tag,
+        platform_tag=interpreter.platform_tag,
+        torch=torch.version if pin.build.torch and torch else "",
+        cuda=torch.cuda if pin.build.torch and torch else "",
+        cxx11_abi=torch.cxx11_abi if pin.build.torch and torch else None,
+        nvcc=toolkit.full_version if toolkit else "",
+        host_compiler=f"{compiler.kind} {compiler.version}" if compiler else "",
+        setuptools=interpreter.packages.get("setuptools", ""),
+        fixes=(),
+        patches=(),
+        environment=compiler_environment(os.environ if environment is None else environment),
+        shim=shim_version(),
+    )
+    return Plan(
+        identity=identity,
+        key=sha256_bytes(msgspec.json.encode(identity, order="sorted"))[:20],
+        project=pin.project,
+        recipe=recipe.name,
+        label=make_label(label),
+        wheel=wheel_filename(
+            pin.project, version, interpreter.python_tag, interpreter.abi_tag, interpreter.platform_tag
+        ),
+        # pip and uv refuse a wheel for another torch by themselves when its METADATA says so.
+        requires=(f"torch=={torch.release}.*",) if pin.build.torch and torch else (),
+        python=interpreter.executable,
+        toolkit=toolkit.home if toolkit else "",
+        stubs=toolkit.stub_folders if toolkit else (),
+        fake_gpus=recipe.asks_torch_for_gpus,
+        parallel_env=recipe.parallel_env,
+        notes=_notes(recipe, target),
+    )
+
+
+def extensions_of(recipe: Recipe, target: Target) -> tuple[str, ...]:
+    """Return the modules that the recipe promises for the target's archs, sorted."""
+    promised = set(recipe.extensions)
+    for arch in target.archs:
+        promised.update(_row(recipe, arch).extensions)
+    return tuple(sorted(promised))
+
+
+def gencodes_of(recipe: Recipe, target: Target) -> dict[str, str]:
+    """Return capability -> the number behind ``sm_`` for the target's archs: ``{"9.0": "90a"}``."""
+    return {arch.capability: _row(recipe, arch).gencode for arch in target.archs}
+
+
+def compiler_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the user's variables that decide bytes, those that are set and not empty."""
+    return {name: environment[name] for name in COMPILER_VARIABLES if environment.get(name)}
+
+
+def shim_version() -> int:
+    """Return the build shim's version, read from its text: it is guest code and is never imported here."""
+    match = re.search(r"^VERSION = (\d+)$", SHIM.read_text(encoding="utf-8"), re.MULTILINE)
+    assert match is not None
+    return int(match[1])
+
+
+def _row(recipe: Recipe, arch: Arch) -> Capability:
+    row = recipe.for_arch(arch)
+    if row is None:
+        known = ", ".join(each.arch for each in recipe.capability)
+        refusal = recipe.refusal_of(arch)
+        raise GpuError(
+            f"This commit cannot be built for {arch.capability}: "
+            + (refusal.reason if refusal else "it does not know that architecture."),
+            hint=f"It can be built for {known}.",
+        )
+    return row
+
+
+def _notes(recipe: Recipe, target: Target) -> tuple[str, ...]:
+    notes = []
+    for arch in target.archs:
+        row = _row(recipe, arch)
+        if arch.ptx and not row.gencode.isdigit():
+            # https://docs.nvidia.com/cuda/parallel-thread-execution/#target-architectures: code for a target
+            # with the suffix a runs on that architecture alone.
+            notes.append(
+                f"PTX for compute_{row.gencode} runs on compute capability {arch.capability} alone; "
+                f"{arch} gives nothing that {arch.capability} does not."
+            )
+        if not row.dispatch:
+            notes.append(f"{arch.capability}: {row.reason}")
+    return tuple(notes)

@@ -1,0 +1,129 @@
+"""The build shim: runs a build backend's hook in the target as ``python shim.py HOOK_SCRIPT ARGS...``.
+
+What has to differ from a build by hand is done here, in the process of the build alone, so that upstream's
+files stay as they are. Facts arrive as JSON in ``SAGEFIX_SHIM``:
+
+``archs``: capabilities such as ``["9.0", "8.6+PTX"]``. When ``fake_gpus`` is true, ``torch.cuda`` answers with
+one GPU per capability, because some builds ask for the GPUs of this machine instead of reading
+``TORCH_CUDA_ARCH_LIST`` (https://github.com/thu-ml/SageAttention/blob/68de379/setup.py#L75).
+
+``extensions``: how many extensions are compiled at once. torch starts one ninja for each
+(https://github.com/pytorch/pytorch/blob/v2.11.0/torch/utils/cpp_extension.py, ``_run_ninja_build``), and their
+job limits multiply. Here they wait for each other and become one ninja with one limit and one counter.
+"""
+
+import json
+import os
+import runpy
+import sys
+import tempfile
+import threading
+import time
+from typing import Callable, Dict, List, Optional, Sequence, Union
+
+# Part of every build's key: raise it when the wheels that come out can differ.
+VERSION = 1
+
+# How long an extension waits for its siblings to reach their compile step (seconds).
+GATHER_S = 20.0
+
+
+def answer_gpus(archs: Sequence[str]) -> None:
+    """Make ``torch.cuda`` show one GPU per capability; ``"9.0+PTX"`` is what the build makes of (9, "0+PTX")."""
+    import torch
+
+    capabilities: List[tuple[int, Union[int, str]]] = []
+    for arch in archs:
+        major, minor = arch.split(".")
+        capabilities.append((int(major), int(minor) if minor.isdigit() else minor))
+
+    def get_device_capability(device: object = None) -> tuple[int, Union[int, str]]:
+        index = getattr(device, "index", device)
+        return capabilities[index if isinstance(index, int) else 0]
+
+    torch.cuda.is_available = lambda: True
+    torch.cuda.device_count = lambda: len(capabilities)
+    torch.cuda.get_device_capability = get_device_capability
+
+
+class Gathering:
+    """Collects the build folders of extensions that compile at the same time and runs ninja once for all."""
+
+    def __init__(self, expected: int, run_ninja: Callable[[str, bool, str], None]) -> None:
+        self.expected = expected
+        self.run_ninja = run_ninja
+        self.changed = threading.Condition()
+        self.waiting: List[str] = []
+        self.seen = 0
+        self.outcomes: Dict[str, Optional[BaseException]] = {}
+
+    def __call__(self, build_directory: str, verbose: bool, error_prefix: str) -> None:
+        with self.changed:
+            self.waiting.append(build_directory)
+            self.seen += 1
+            self.changed.notify_all()
+            deadline = time.monotonic() + GATHER_S
+            while build_directory in self.waiting and self.seen < self.expected:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self.changed.wait(left)
+            leads = build_directory in self.waiting
+            batch: List[str] = []
+            if leads:
+                batch, self.waiting = self.waiting, []
+        if leads:
+            outcome = self.run_batch(batch, verbose, error_prefix)
+            with self.changed:
+                for directory in batch:
+                    self.outcomes[directory] = outcome
+                self.changed.notify_all()
+        else:
+            with self.changed:
+                while build_directory not in self.outcomes:
+                    self.changed.wait()
+                outcome = self.outcomes[build_directory]
+        if outcome is not None:
+            raise outcome
+
+    def run_batch(self, batch: List[str], verbose: bool, error_prefix: str) -> Optional[BaseException]:
+        """Run one ninja over every folder of the batch; return the exception it ended with, or None."""
+        try:
+            if len(batch) == 1:
+                self.run_ninja(batch[0], verbose, error_prefix)
+                return None
+            folder = tempfile.mkdtemp(prefix="ninja-", dir=os.environ.get("SAGEFIX_BUILD_DIR"))
+            with open(os.path.join(folder, "build.ninja"), "w", encoding="utf-8") as stream:
+                for directory in sorted(batch):
+                    path = os.path.join(os.path.abspath(directory), "build.ninja")
+                    escaped = path.replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+                    stream.write("subninja " + escaped + "\n")
+            self.run_ninja(folder, verbose, error_prefix)
+        except BaseException as error:
+            return error
+        return None
+
+
+def gather_ninja(expected: int) -> None:
+    """Replace torch's ninja call by one that serves all extensions; leave torch alone where it has none."""
+    from torch.utils import cpp_extension
+
+    run_ninja = getattr(cpp_extension, "_run_ninja_build", None)
+    if run_ninja is not None and expected > 1:
+        cpp_extension._run_ninja_build = Gathering(expected, run_ninja)
+
+
+def main() -> None:
+    facts = json.loads(os.environ.pop("SAGEFIX_SHIM", "{}"))
+    if facts.get("fake_gpus"):
+        answer_gpus(facts["archs"])
+    if facts.get("torch"):
+        gather_ninja(int(facts.get("extensions", 1)))
+    sys.argv = sys.argv[1:]
+    # As if Python had been started with the hook script itself.
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
