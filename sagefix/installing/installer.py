@@ -1,0 +1,123 @@
+"""Who puts a wheel into the target: uv where it is there, else pip. Never a dependency, never an index."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from sagefix.errors import InstallError, ProcessError
+from sagefix.process import find_program, quote, run
+from sagefix.targets.model import Interpreter
+
+_TIMEOUT_S = 600.0
+
+_REDIRECTING = (
+    "PIP_CONSTRAINT",
+    "PIP_PREFIX",
+    "PIP_REQUIREMENT",
+    "PIP_REQUIRE_VIRTUALENV",
+    "PIP_TARGET",
+    "PIP_USER",
+    "UV_CONSTRAINT",
+    "UV_PREFIX",
+    "UV_TARGET",
+)
+
+InstallerChoice = Literal["auto", "uv", "pip"]
+
+
+class Installer(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that installs into an interpreter, and how to call it."""
+
+    kind: Literal["uv", "pip"]
+    program: tuple[str, ...]
+
+    def install_command(self, interpreter: Interpreter, wheel: Path, *, break_system: bool = False) -> list[str]:
+        """Return the command that installs exactly this wheel and touches nothing else."""
+        extra = ["--break-system-packages"] if break_system else []
+        if self.kind == "uv":
+            return [
+                *self.program, "pip", "install", "--python", interpreter.executable,
+                "--no-deps", "--no-index", "--reinstall", *extra, str(wheel),
+            ]  # fmt: skip
+        return [
+            *self.program, "install", "--no-deps", "--no-index", "--force-reinstall",
+            "--disable-pip-version-check", "--no-input", *extra, str(wheel),
+        ]  # fmt: skip
+
+    def uninstall_command(self, interpreter: Interpreter, project: str, *, break_system: bool = False) -> list[str]:
+        """Return the command that removes a distribution."""
+        extra = ["--break-system-packages"] if break_system else []
+        if self.kind == "uv":
+            return [*self.program, "pip", "uninstall", "--python", interpreter.executable, *extra, project]
+        return [*self.program, "uninstall", "--yes", "--disable-pip-version-check", *extra, project]
+
+
+def choose_installer(interpreter: Interpreter, wanted: InstallerChoice = "auto") -> Installer:
+    """Return uv (on PATH or beside sagefix), else the target's pip, else sagefix's pip driving the target.
+
+    ``wanted`` leaves one of the two kinds. Raises :class:`InstallError` when there is none of them.
+    """
+    beside = Path(sys.executable).with_name("uv.exe" if os.name == "nt" else "uv")
+    uv = find_program("uv") or (beside if beside.is_file() else None)
+    if uv is not None and wanted != "pip":
+        return Installer(kind="uv", program=(str(uv),))
+    if wanted == "uv":
+        raise InstallError("uv was not found.", hint="Install it: https://docs.astral.sh/uv/")
+    if "pip" in interpreter.packages:
+        return Installer(kind="pip", program=(interpreter.executable, "-m", "pip"))
+    if find_spec("pip") is not None:
+        # https://pip.pypa.io/en/stable/topics/python-option/
+        return Installer(kind="pip", program=(sys.executable, "-m", "pip", "--python", interpreter.executable))
+    raise InstallError(
+        f"There is {'no' if wanted == 'pip' else 'neither uv nor'} pip to install into {interpreter.executable}.",
+        hint=f"Install uv (https://docs.astral.sh/uv/), or run `{interpreter.executable} -m ensurepip`.",
+    )
+
+
+def require_writable(interpreter: Interpreter, *, break_system: bool) -> None:
+    """Refuse a target whose packages belong to the operating system or to somebody else, before any work.
+
+    https://packaging.python.org/en/latest/specifications/externally-managed-environments/
+    """
+    if interpreter.externally_managed and not break_system:
+        raise InstallError(
+            f"{interpreter.executable} is managed by the operating system, which asks not to install into it.",
+            hint="Make a virtual environment and pass its python with --python, or add --break-system-packages.",
+        )
+    folder = Path(interpreter.platlib)
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        raise InstallError(
+            f"{interpreter.platlib} is not writable for this user.",
+            hint="Use a virtual environment (--python), or run sagefix as the user who owns this Python.",
+        )
+
+
+def call(command: list[str], doing: str) -> None:
+    """Run an installer's command; raise :class:`InstallError` with its own words when it fails."""
+    try:
+        run(command, env=_environment(), timeout=_TIMEOUT_S)
+    except ProcessError as error:
+        tail = str(error.details.get("tail", ""))
+        hint = "The disk is full." if "No space left" in tail or "os error 28" in tail else ""
+        raise InstallError(
+            f"Could not {doing}: {error.message}" + (f"\n{tail}" if tail else ""),
+            hint=hint or f"The command was: {quote(command)}",
+            details=error.details,
+        ) from error
+
+
+def _environment() -> dict[str, str]:
+    """The user's environment without what would redirect the installer to other folders or indexes."""
+    # sagefix's own pip must find sagefix's packages, so PYTHONPATH stays as it is here.
+    variables = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
+    # Progress is told by sagefix; a wheel at hand needs no network.
+    variables.update({"UV_NO_PROGRESS": "1", "UV_OFFLINE": "1", "PIP_PROGRESS_BAR": "off"})
+    return variables
