@@ -14,9 +14,9 @@ from sagefix.pins.model import Pin, Recipe, Revision
 from sagefix.proof.explain import explain
 from sagefix.proof.identity import FIX, Identity, same_release
 from sagefix.proof.installed import Installed
+from sagefix.targets.linking import library_folders
 from sagefix.targets.model import Interpreter
 from sagefix.wheels.elf import module_suffix, read_extension
-from sagefix.wheels.libraries import library_folders
 from sagefix.wheels.model import Extension
 from sagefix.wheels.symbols import unprovided
 
@@ -188,7 +188,7 @@ def check_symbols(modules: Modules, interpreter: Interpreter) -> Check:
         return Check(name=name, status="skipped", found="There is no compiled module for this Python.")
     wrong, fix, assumed, total = [], "", set(), 0
     for module, found in zip(
-        modules.usable, unprovided(modules.usable, library_folders(interpreter)), strict=True
+        modules.usable, unprovided(modules.usable, library_folders(interpreter, env={})), strict=True
     ):
         total += len(module.undefined)
         assumed |= {library for _, library in found.assumed}

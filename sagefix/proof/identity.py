@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from sagefix.archs import Arch, join_archs
 from sagefix.checks import Check, Status
 from sagefix.pins.model import Known, Pin, Revision
 from sagefix.proof.installed import COMPILED_SUFFIXES, Installed
+from sagefix.wheels.gittree import tree_id
 from sagefix.wheels.label import UNKNOWN, commit_matches
 
 FIX = "Run `sagefix install`."
@@ -50,29 +50,18 @@ def package_tree(package: Path) -> str:
 
     It is the id of a tree object with every file as a plain one (mode 100644), so it equals
     ``git rev-parse COMMIT:package`` when everything in the folder is installed and none of it executable.
-    Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
     """
-    return _tree_id(package).hex() if package.is_dir() else ""
-
-
-def _tree_id(folder: Path) -> bytes:
-    rows: list[tuple[bytes, bytes]] = []
-    for path in folder.iterdir():
-        name = path.name.encode()
-        if path.is_dir():
-            if path.name != "__pycache__" and (inner := _tree_id(path)) != _EMPTY_TREE:
-                # Git sorts a folder as if its name ended with a slash.
-                rows.append((name + b"/", b"40000 " + name + b"\0" + inner))
-        elif path.is_file() and path.suffix not in (*COMPILED_SUFFIXES, ".pyc"):
-            rows.append((name, b"100644 " + name + b"\0" + _object_id(b"blob", path.read_bytes())))
-    return _object_id(b"tree", b"".join(row for _, row in sorted(rows)))
-
-
-def _object_id(kind: bytes, data: bytes) -> bytes:
-    return hashlib.sha1(b"%s %d\0%s" % (kind, len(data), data), usedforsecurity=False).digest()
-
-
-_EMPTY_TREE = _object_id(b"tree", b"")
+    if not package.is_dir():
+        return ""
+    return tree_id(
+        {
+            path.relative_to(package).as_posix(): path
+            for path in package.rglob("*")
+            if path.is_file()
+            and "__pycache__" not in path.parts
+            and path.suffix not in (*COMPILED_SUFFIXES, ".pyc")
+        }
+    )
 
 
 def same_release(version: str, other: str) -> bool:

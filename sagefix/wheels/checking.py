@@ -51,7 +51,7 @@ def check_wheel(
     ``extensions``: modules that have to be there, as import names. ``archs``: each extension holds machine
     code for exactly these, and PTX where they ask for it; ``archs_of`` says otherwise for single extensions.
     ``gencodes`` maps a capability to the exact code wanted (``{"9.0": "90a"}``); without an entry any suffix
-    does. ``libraries`` are the target's folders (:func:`~sagefix.wheels.libraries.library_folders`),
+    does. ``libraries`` are the target's folders (:func:`~sagefix.targets.linking.library_folders`),
     ``machine`` (``x86_64``) and ``ext_suffix`` are the target's. ``build_folders`` are places that will not
     exist where the wheel is used.
     """

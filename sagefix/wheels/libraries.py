@@ -16,26 +16,6 @@ import msgspec
 
 from sagefix.errors import ProcessError
 from sagefix.process import run
-from sagefix.targets.model import Interpreter
-
-
-def library_folders(interpreter: Interpreter, *, toolkit: Path | None = None) -> tuple[Path, ...]:
-    """Return the folders that hold the libraries an extension finds in this target: torch's, NVIDIA's, the
-    toolkit's.
-
-    torch loads NVIDIA's libraries from ``site-packages/nvidia`` before any extension, so that they are there
-    although no search path names them. ``toolkit`` is a CUDA_HOME. The system's folders are always searched
-    as well.
-    """
-    folders: list[Path] = []
-    if interpreter.torch is not None:
-        folders.append(Path(interpreter.torch.folder) / "lib")
-    for entry in interpreter.sys_path:
-        nvidia = Path(entry) / "nvidia"
-        folders += sorted(nvidia.glob("*/lib"))
-    if toolkit is not None:
-        folders += [toolkit / "lib64", toolkit / "lib"]
-    return tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
 
 
 class Library(msgspec.Struct, kw_only=True, eq=False):

@@ -15,13 +15,13 @@ from packaging.version import Version
 
 from sagefix.archs import Arch, parse_arch, sort_archs
 from sagefix.pins.model import Pin
+from sagefix.targets.linking import library_folders
 from sagefix.targets.model import Interpreter
 from sagefix.wheels.archive import required_torch
 from sagefix.wheels.elf import is_library
 from sagefix.wheels.gittree import tree_id
 from sagefix.wheels.installed import Installed
 from sagefix.wheels.label import UNKNOWN, commit_matches, parse_label
-from sagefix.wheels.libraries import library_folders
 from sagefix.wheels.model import Extension
 from sagefix.wheels.symbols import unprovided
 
@@ -108,7 +108,7 @@ def find_torch(
         return labelled, "version label"
     linked = [extension for extension in extensions if any("torch" in name for name in extension.needed)]
     if linked and interpreter.torch is not None:
-        resolutions = unprovided(linked, library_folders(interpreter))
+        resolutions = unprovided(linked, library_folders(interpreter, env={}))
         if not any(resolution.missing for resolution in resolutions):
             return interpreter.torch.release, "symbols of the target's torch"
     return "", ""

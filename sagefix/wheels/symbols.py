@@ -52,7 +52,7 @@ def unprovided(
     """Resolve the undefined symbols of each extension as the dynamic loader would, without loading anything.
 
     ``libraries`` are folders to search before the system's own
-    (:func:`~sagefix.wheels.libraries.library_folders`). ``interpreter_exports``: the main program provides
+    (:func:`~sagefix.targets.linking.library_folders`). ``interpreter_exports``: the main program provides
     the Python C API, which holds for every Python that loads modules. An extension of the same wheel counts
     where NEEDED names it, as for the loader. Weak symbols may stay undefined and were left out when the
     extensions were read.
