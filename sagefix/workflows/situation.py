@@ -1,0 +1,135 @@
+"""The beginning of every workflow: what was asked for, resolved into a pin, a commit and a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from sagefix.errors import PinError
+from sagefix.pins.load import load_pin
+from sagefix.pins.model import Known, Pin, Recipe, Revision
+from sagefix.pins.refs import refuse_known_bad, resolve_ref
+from sagefix.progress import warn
+from sagefix.settings import default_wheelhouse
+from sagefix.source.fetch import fetch, resolve
+from sagefix.source.model import Fetched
+from sagefix.targets.choice import choose_archs
+from sagefix.targets.gpus import find_gpus
+from sagefix.targets.interpreter import find_python, probe
+from sagefix.targets.needs import require_torch
+from sagefix.targets.model import Gpus, Interpreter, Target
+from sagefix.wheelhouse.store import Wheelhouse
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for, as text; empty or None means: decide."""
+
+    pin: str = "sageattention"
+    ref: str | None = None
+    source: str | None = None
+    python: str | None = None
+    arch: str | None = None
+    wheelhouse: str | None = None
+    index: tuple[str, ...] = ()
+    offline: bool = False
+    allow_known_bad: bool = False
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the request means here. ``fetched`` is there when the commit had to be looked at to know its recipe."""
+
+    pin: Pin
+    revision: Revision
+    target: Target
+    findings: tuple[Known, ...] = ()
+    fetched: Fetched | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the revision."""
+        return self.pin.recipe_named(self.revision.recipe)
+
+
+def survey(request: Request) -> Situation:
+    """Resolve a request. Nothing is built, and the source is fetched only if the pin does not know the commit.
+
+    Raises what the rooms raise: :class:`PinError`, :class:`KnownBadError`, :class:`TargetError`,
+    :class:`TorchError`, :class:`GpuError`, :class:`SourceError`.
+    """
+    pin = load_pin(request.pin)
+    interpreter = probe(find_python(request.python))
+    revision, fetched = find_revision(pin, request)
+    if pin.build.torch:
+        require_torch(interpreter, pin)
+    target = find_target(pin, pin.recipe_named(revision.recipe), interpreter, request.arch)
+    findings = refuse_known_bad(pin, revision, target.archs, request.allow_known_bad)
+    for finding in findings:
+        if finding.status != "good":
+            warn(f"{revision.commit[:7]} is known to be {finding.status} on {', '.join(finding.archs)}: {finding.reason}")
+    return Situation(pin=pin, revision=revision, target=target, findings=findings, fetched=fetched)
+
+
+def find_revision(pin: Pin, request: Request) -> tuple[Revision, Fetched | None]:
+    """Return the commit with its tree and recipe, from the pin if it knows the ref, else from the source."""
+    known = resolve_ref(pin, request.ref)
+    # A plain folder has no commit; what it holds has to be looked at to know whether it is the one asked for.
+    folder = request.source is not None and Path(request.source).is_dir()
+    if known is not None and known.recipe and known.tree and not folder:
+        return known, None
+    commit = known.commit if known else resolve(pin, request.ref or "", request.source, offline=request.offline)
+    listed = pin.ref_of(commit)
+    if listed is not None and not folder:
+        return _revision(listed.commit, listed.tree, listed.recipe, request), None
+    fetched = fetch(
+        pin, commit, tree=listed.tree if listed else "", origin=request.source, offline=request.offline
+    )
+    return _revision(fetched.commit, fetched.tree, recipe_of(pin, fetched).name, request), fetched
+
+
+def _revision(commit: str, tree: str, recipe: str, request: Request) -> Revision:
+    return Revision(commit=commit, tree=tree, recipe=recipe, asked=request.ref or "")
+
+
+def recipe_of(pin: Pin, fetched: Fetched) -> Recipe:
+    """Return the recipe of a commit that the pin does not list, by its ``setup.py``.
+
+    An unknown ``setup.py`` gets the newest recipe and a warning: what comes out is checked against it anyway.
+    """
+    if (recipe := pin.recipe_for(fetched.setup_py)) is not None:
+        return recipe
+    if not fetched.setup_py:
+        raise PinError(
+            f"{fetched.commit[:12]} has no setup.py, so it is nothing that the pin {pin.name} can build.",
+            hint="Check --ref and --source.",
+        )
+    newest = pin.recipe[-1]
+    warn(
+        f"The setup.py of {fetched.commit[:7]} is not one the pin knows; going on as for {newest.name!r} "
+        "and checking what comes out."
+    )
+    return newest
+
+
+def find_target(pin: Pin, recipe: Recipe, interpreter: Interpreter, arch: str | None) -> Target:
+    """Return the target; GPUs are looked for only when ``arch`` does not say what to build for."""
+    seen: list[Gpus] = []
+
+    def look() -> Gpus:
+        seen.append(find_gpus(interpreter))
+        return seen[-1]
+
+    archs, archs_from = choose_archs(pin, recipe, arch, look)
+    return Target(
+        interpreter=interpreter, archs=archs, archs_from=archs_from, gpus=seen[-1].gpus if seen else ()
+    )
+
+
+def wheelhouse_path(given: str | None) -> Path:
+    """Return the folder of the wheelhouse that was named, else of the default one."""
+    return Path(given).expanduser().absolute() if given else default_wheelhouse()
+
+
+def open_wheelhouse(given: str | None, *, create: bool) -> Wheelhouse:
+    """Open the wheelhouse that was named, else the default one."""
+    return Wheelhouse.open(wheelhouse_path(given), create=create)

@@ -1,0 +1,40 @@
+"""The source alone: fetched into the cache, or written into a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from sagefix.pins.load import load_pin
+
+from sagefix.source.fetch import fetch, write_bundle
+from sagefix.source.model import Fetched
+from sagefix.workflows.situation import Request, find_revision
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle: where, how large (bytes), and the commit in it."""
+
+    file: str
+    size: int
+    commit: str
+
+
+def fetch_source(request: Request) -> Fetched:
+    """Bring the commit of a request into the cache; raises :class:`SourceError` or :class:`PinError`."""
+    pin = load_pin(request.pin)
+    revision, fetched = find_revision(pin, request)
+    return fetched or fetch(
+        pin, revision.commit, tree=revision.tree, origin=request.source, offline=request.offline
+    )
+
+
+def bundle_source(request: Request, file: Path) -> Written:
+    """Write the commit of a request into one file that ``--source`` takes on a machine without network."""
+    pin = load_pin(request.pin)
+    revision, _ = find_revision(pin, request)
+    size = write_bundle(
+        pin, revision.commit, revision.tree, file, origin=request.source, offline=request.offline
+    )
+    return Written(file=str(file), size=size, commit=revision.commit)
