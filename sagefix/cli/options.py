@@ -1,0 +1,62 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Pin = Annotated[str, typer.Option("--pin", envvar="SAGEFIX_PIN", help="Which pin to work on (see `sagefix pins list`).")]
+Ref = Annotated[
+    str | None,
+    typer.Option("--ref", help="Another commit or tag than the pinned one.", show_default=False),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        envvar="SAGEFIX_SOURCE",
+        help="Take the source from this URL, repository, folder or bundle.",
+        show_default=False,
+    ),
+]
+Python = Annotated[
+    str | None,
+    typer.Option(
+        "--python",
+        "-p",
+        envvar="SAGEFIX_PYTHON",
+        help="The Python to work on: its program or its environment's folder. Default: the active virtual "
+        "environment, else this Python.",
+        show_default=False,
+    ),
+]
+ArchList = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        envvar="SAGEFIX_ARCH",
+        help="Compute capability such as 9.0 (also 90, sm_90, 9.0+PTX, lists). Default: ask the GPU.",
+        show_default=False,
+    ),
+]
+WheelhousePath = Annotated[
+    str | None,
+    typer.Option(
+        "--wheelhouse",
+        envvar="SAGEFIX_WHEELHOUSE",
+        help="Where wheels are kept. Default: wheels/ of a checkout, else the cache folder.",
+        show_default=False,
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", envvar="SAGEFIX_OFFLINE", help="Use no network.")]
+AllowKnownBad = Annotated[
+    bool, typer.Option("--allow-known-bad", help="Go on with a commit that is known to be broken.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every command that is run.")]
+BreakSystem = Annotated[
+    bool,
+    typer.Option("--break-system-packages", help="Install even where the operating system owns the Python."),
+]

@@ -1,0 +1,147 @@
+"""What every command has in common: progress, one envelope for machines, one clear error for people."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sagefix.errors import InterruptedByUser, SagefixError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA = 1
+"""Version of the envelope; raised when a field changes its meaning or goes away."""
+
+
+class Outcome:
+    """Where a command puts its result; drawn by ``render`` unless ``--json`` was given."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.render: Callable[[Console], None] | None = None
+
+    def result(self, value: Any, render: Callable[[Console], None] | None = None) -> None:
+        """Set the result (anything msgspec can encode) and how people see it."""
+        self.value, self.render = value, render
+
+
+def envelope(command: str, value: Any, error: SagefixError | None) -> bytes:
+    """Return the one JSON document that ``--json`` prints."""
+    import msgspec
+
+    return msgspec.json.encode(
+        {
+            "schema": SCHEMA,
+            "command": command,
+            "ok": error is None,
+            "result": value,
+            "error": None
+            if error is None
+            else {
+                "name": error.name,
+                "exit_code": error.exit_code,
+                "message": error.message,
+                "hint": error.hint,
+                "details": error.details,
+            },
+        },
+        enc_hook=str,
+    )
+
+
+def print_envelope(command: str, value: Any, error: SagefixError | None) -> None:
+    """Write the envelope as one line."""
+    sys.stdout.buffer.write(envelope(command, value, error) + b"\n")
+    sys.stdout.flush()
+
+
+def print_error(error: SagefixError) -> None:
+    """Write what happened and what to do to stderr."""
+    colour = sys.stderr.isatty()
+    typer.echo(typer.style("error:", fg="red", bold=True) + f" {error.message}" if colour else f"error: {error.message}", err=True)
+    if error.hint:
+        typer.echo(typer.style("hint:", fg="cyan") + f" {error.hint}" if colour else f"hint: {error.hint}", err=True)
+
+
+@contextmanager
+def running(command: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator[Outcome]:
+    """Run the body of a command; at the end print its result, or its error and exit with the error's code."""
+    from sagefix.cli.reporters import make_reporter
+    from sagefix.progress import reporting
+
+    _set_up_logging(verbose=verbose)
+    previous = signal.signal(signal.SIGTERM, _on_sigterm)
+    outcome = Outcome()
+    error: SagefixError | None = None
+    try:
+        with reporting(make_reporter(quiet=quiet)):
+            yield outcome
+    except SagefixError as raised:
+        error = raised
+    except KeyboardInterrupt:
+        error = InterruptedByUser("Interrupted.", hint="The same command goes on where it can.")
+    except BrokenPipeError:
+        raise typer.Exit(1) from None
+    except Exception as raised:  # noqa: BLE001 - the last line before the user: a bug becomes a report, not a traceback
+        error = _unexpected(raised)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if json:
+        print_envelope(command, outcome.value, error)
+    elif outcome.render is not None and not (quiet and error is None):
+        outcome.render(stdout_console())
+    if error is not None:
+        if not json:
+            print_error(error)
+        raise typer.Exit(error.exit_code)
+
+
+def stdout_console() -> Console:
+    """Return the console for results; wide when nobody's terminal sets a width."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140, soft_wrap=False)
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(message)s" if not verbose else "%(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for noisy in ("git", "httpx", "httpcore", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _unexpected(raised: Exception) -> SagefixError:
+    import time
+
+    from sagefix.settings import cache_dir
+
+    text = "".join(traceback.format_exception(raised))
+    where = ""
+    try:
+        path = cache_dir() / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+        path.write_text(text, encoding="utf-8")
+        where = f" The traceback is in {path}."
+    except (OSError, SagefixError):
+        logging.getLogger(__name__).warning("%s", text)
+    return SagefixError(
+        f"sagefix met something it did not expect: {type(raised).__name__}: {raised}.{where}",
+        hint="This is a bug: please report it with that file.",
+    )

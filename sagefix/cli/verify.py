@@ -1,0 +1,56 @@
+"""``sagefix verify``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from sagefix.cli import options
+from sagefix.cli.output import running
+
+
+class LevelName(str, Enum):
+    """How far to look."""
+
+    STATIC = "static"
+    IMPORT = "import"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("verify", epilog="Example: sagefix verify --level static --python ComfyUI/venv")(verify)
+
+
+def verify(
+    python: options.Python = None,
+    level: Annotated[
+        LevelName, typer.Option("--level", help="static: files, no GPU, no import. import: each extension, too.")
+    ] = LevelName.IMPORT,
+    arch: options.ArchList = None,
+    pin: options.Pin = "sageattention",
+    ref: options.Ref = None,
+    wheelhouse: options.WheelhousePath = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Verify what is installed; exit status 0 only if all holds that the level promises."""
+    with running("verify", json=json, quiet=quiet, verbose=verbose) as outcome:
+        from sagefix.checks import failures
+        from sagefix.cli import render as draw
+        from sagefix.errors import VerificationError
+        from sagefix.workflows.situation import Request
+        from sagefix.workflows.verify import verify as run_verify
+
+        verdict = run_verify(
+            Request(pin=pin, ref=ref, python=python, arch=arch, wheelhouse=wheelhouse), level.value
+        )
+        outcome.result(verdict, lambda console: draw.verdict(console, verdict))
+        if not verdict.passed:
+            bad = failures(verdict.checks)
+            raise VerificationError(
+                f"{verdict.subject or pin} fails level {verdict.level}: " + ", ".join(check.name for check in bad) + ".",
+                hint=next((check.fix for check in bad if check.fix), ""),
+            )
