@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs sagefix from this checkout: on PATH if it is there, else from .venv, which is made on the first call.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+venv="${SAGEFIX_VENV:-$here/.venv}"
+
+if [ ! -x "$venv/bin/sagefix" ]; then
+  python=""
+  for candidate in ${SAGEFIX_HOST_PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10; do
+    if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+      python="$candidate"
+      break
+    fi
+  done
+  if [ -z "$python" ]; then
+    echo "error: sagefix itself needs a Python 3.10 or newer (the one it works on may be 3.9)." >&2
+    echo "hint: install one, or name it with SAGEFIX_HOST_PYTHON." >&2
+    exit 5
+  fi
+  echo "Setting up sagefix in $venv ..." >&2
+  "$python" -m venv "$venv" >&2
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$here" >&2
+fi
+# The default target is the environment that is active where this was called, not sagefix's own.
+exec "$venv/bin/sagefix" "$@"
