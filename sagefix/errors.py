@@ -167,7 +167,7 @@ class ProcessError(SagefixError):
     name = "process"
 
 
-class InterruptedByUser(SagefixError):
+class InterruptedByUser(SagefixError):  # noqa: N818 - the field says "interrupted", not "interrupt error"
     """Ctrl-C or SIGTERM."""
 
     exit_code = 130

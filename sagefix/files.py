@@ -66,7 +66,9 @@ def aside(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: some writers (zip, pip) look at it.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=f".partial{path.suffix}", dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.stem[:40]}-", suffix=f".partial{path.suffix}", dir=path.parent
+    )
     os.close(handle)
     temporary = Path(name)
     temporary.unlink()
@@ -100,7 +102,9 @@ def make_cache_dir(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         tag = path / CACHEDIR_TAG
         if not tag.exists():
-            tag.write_text(f"{_CACHEDIR_SIGNATURE}\n# This folder is a cache of sagefix and can be deleted.\n")
+            tag.write_text(
+                f"{_CACHEDIR_SIGNATURE}\n# This folder is a cache of sagefix and can be deleted.\n"
+            )
     return path
 
 

@@ -1,7 +1,8 @@
 """Where sagefix keeps things, and what the user set once for all commands.
 
-Order of precedence: flags, then ``SAGEFIX_*`` variables, then ``sagefix.toml`` or ``[tool.sagefix]`` in
-``pyproject.toml`` of the working folder, then defaults. Flags and variables are read by the command line.
+Order of precedence: flags, then ``SAGEFIX_*`` variables, then ``sagefix.toml`` (or, without one,
+``[tool.sagefix]`` in ``pyproject.toml``) of the working folder, then defaults. Flags and variables are read by
+the command line.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ def checkout() -> Path | None:
 
 
 def manifests_dir() -> Path:
-    """Return the folder of the manifests: inside the installed package, else that of the checkout."""
+    """Return the folder of the manifests.
+
+    ``SAGEFIX_MANIFESTS`` names one of your own, whose pins then are all there are (copy those you want to
+    keep); else it is the folder inside the installed package, else that of the checkout.
+    """
+    if named := os.environ.get("SAGEFIX_MANIFESTS"):
+        folder = Path(named).expanduser().absolute()
+        if not folder.is_dir():
+            raise UsageError(
+                f"SAGEFIX_MANIFESTS names {named}, which is not a folder.", hint="Correct it, or unset it."
+            )
+        return folder
     inside = PACKAGE / "manifests"
     return inside if inside.is_dir() else PACKAGE.parent / "manifests"
 
@@ -47,29 +59,39 @@ def default_wheelhouse() -> Path:
     return (root if root else cache_path()) / "wheels"
 
 
-def file_settings(folder: Path) -> dict[str, object]:
-    """Read ``sagefix.toml`` or ``[tool.sagefix]`` of ``pyproject.toml`` in ``folder``; empty if neither is there.
+def settings_file(folder: Path) -> Path | None:
+    """Return ``sagefix.toml`` of a folder, else its ``pyproject.toml``, else None."""
+    for name in ("sagefix.toml", "pyproject.toml"):
+        if (path := folder / name).is_file():
+            return path
+    return None
 
-    Keys are option names with ``_`` for ``-``: ``wheelhouse = "wheels"``, ``python = ".venv/bin/python"``. A
-    table named for a command (``[install]``) holds options of that command alone.
+
+def file_settings(folder: Path) -> dict[str, object]:
+    """Read ``sagefix.toml`` or ``[tool.sagefix]`` of ``pyproject.toml`` in ``folder``; empty without either.
+
+    Keys are option names: ``wheelhouse = "wheels"``, ``python = ".venv/bin/python"``, ``no-build = true``. A
+    table named for a command (``[install]``) holds options of that command alone. Raises :class:`UsageError`
+    when the file cannot be read.
     """
     import sys
 
+    path = settings_file(folder)
+    if path is None:
+        return {}
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
 
-    for name, section in (("sagefix.toml", ()), ("pyproject.toml", ("tool", "sagefix"))):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            table: object = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is not valid TOML: {error}.") from error
-        for key in section:
-            table = table.get(key, {}) if isinstance(table, dict) else {}
-        if isinstance(table, dict) and table:
-            return dict(table)
-    return {}
+    try:
+        table: object = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not valid TOML: {error}.", hint="Correct it, or run elsewhere."
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    for key in ("tool", "sagefix") if path.name == "pyproject.toml" else ():
+        table = table.get(key, {}) if isinstance(table, dict) else {}
+    return dict(table) if isinstance(table, dict) else {}

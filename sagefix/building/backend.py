@@ -158,7 +158,9 @@ def run_backend(
     started = time.monotonic()
     with task("Building " + plan.project, unit="objects") as running:
 
-        def runner(cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
+        def runner(
+            cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
+        ) -> None:
             run(
                 [cmd[0], str(SHIM), *cmd[1:]],
                 cwd=Path(cwd) if cwd else None,

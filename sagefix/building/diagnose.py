@@ -14,11 +14,14 @@ _PATTERNS = (
     re.compile(r"^ptxas .*; error\s*:.*$"),
     re.compile(r"^.*\b(?:undefined reference to|cannot find -l\w+|multiple definition of)\b.*$"),
     re.compile(r"^.*\b(?:Killed|Out of memory|No space left on device)\b.*$"),
-    re.compile(r"^(?!subprocess\.CalledProcessError)(?!RuntimeError: Error compiling)(?:\w+\.)*\w+(?:Error|Exception): .*$"),
+    re.compile(
+        r"^(?!subprocess\.CalledProcessError)(?!RuntimeError: Error compiling)(?:\w+\.)*\w+(?:Error|Exception): .*$"
+    ),
 )
 # ``error:`` lines that only repeat that something else failed.
 _ECHO = re.compile(
-    r"^(?:error: (?:command|subprocess)|ninja: build stopped|collect2: error|make: |FAILED: |.*failed with exit (?:code|status))"
+    r"^(?:error: (?:command|subprocess)|ninja: build stopped|collect2: error|make: |FAILED: "
+    r"|.*failed with exit (?:code|status))"
 )
 _CONTEXT_LINES = 3
 

@@ -12,6 +12,7 @@ import typer
 
 from sagefix import __version__
 from sagefix.cli import build, doctor, install, pins, save_wheel, source, verify, wheelhouse
+from sagefix.cli.defaults import default_map, unknown_keys
 from sagefix.cli.output import leave_stdout, prepare_streams, print_envelope, print_error, unexpected
 from sagefix.errors import DiskError, InterruptedByUser, SagefixError, UsageError
 from sagefix.settings import file_settings, settings_file
@@ -60,8 +61,8 @@ app.add_typer(wheelhouse.app, name="wheelhouse")
 _TypedWrong: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
-# These must answer whatever the working folder's settings look like.
-_ASKS_ABOUT_ITSELF = frozenset({"-h", "--help", "--version", "--show-completion", "--install-completion"})
+# These must answer whatever the settings of the working folder look like.
+_ABOUT_ITSELF = frozenset({"-h", "--help", "--version", "--show-completion", "--install-completion"})
 
 
 def main(args: list[str] | None = None) -> None:
@@ -98,6 +99,26 @@ def main(args: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _defaults(command: Any, typed: list[str]) -> dict[str, Any]:
+    """Return what the working folder's settings say, and warn of what no command knows."""
+    if not _ABOUT_ITSELF.isdisjoint(typed) or "_SAGEFIX_COMPLETE" in os.environ:
+        return {}
+    try:
+        folder = Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            "The working folder does not exist any more.", hint="Change to one that does, and try again."
+        ) from error
+    settings = file_settings(folder)
+    if not settings:
+        return {}
+    for key in unknown_keys(command, settings):
+        typer.echo(
+            f"warning: {settings_file(folder)}: no command has a setting {key!r}; it is not used.", err=True
+        )
+    return default_map(command, settings)
+
+
 def _fail(error: SagefixError, command: Any, typed: list[str]) -> None:
     if "--json" in typed:
         print_envelope(" ".join(_command_words(command, typed)), None, error)
@@ -109,9 +130,10 @@ def _fail(error: SagefixError, command: Any, typed: list[str]) -> None:
 def _usage_error(raised: Any, command: Any, typed: list[str]) -> UsageError:
     path = " ".join(["sagefix", *_command_words(command, typed)])
     message = str(raised.format_message())
-    context, parameter = getattr(raised, "ctx", None), getattr(raised, "param", None)
+    context: Any = getattr(raised, "ctx", None)
+    parameter: Any = getattr(raised, "param", None)
     source = context.get_parameter_source(parameter.name) if context and parameter else None
-    if getattr(source, "name", "") == "DEFAULT_MAP":
+    if source is not None and source.name == "DEFAULT_MAP":
         file = settings_file(Path.cwd())
         return UsageError(f"{parameter.name} in {file} is wrong: {message}", hint=f"Correct {file}.")
     return UsageError(message, hint=f"`{path} --help` shows what can be given.")
@@ -128,74 +150,3 @@ def _command_words(command: Any, typed: list[str]) -> list[str]:
             break
         words.append(word)
     return words
-
-
-def _defaults(command: Any, typed: list[str]) -> dict[str, Any]:
-    """What ``sagefix.toml`` or ``pyproject.toml`` says, in the form that commands read their defaults from.
-
-    Keys at the top go to every command, a table named for a command goes to that one. A key that no command
-    knows is told and left out: a newer sagefix may know it.
-    """
-    if not _ASKS_ABOUT_ITSELF.isdisjoint(typed) or "_SAGEFIX_COMPLETE" in os.environ:
-        return {}
-    try:
-        folder = Path.cwd()
-    except OSError as error:
-        raise UsageError(
-            "The working folder does not exist any more.", hint="Change to one that does, and try again."
-        ) from error
-    settings = file_settings(folder)
-    if not settings:
-        return {}
-    file = settings_file(folder)
-    everywhere: set[str] = set()
-    for each in _leaves(command):
-        everywhere |= _settable(each).keys()
-    common = {key: value for key, value in settings.items() if not isinstance(value, dict)}
-    _tell_unknown(file, "", common, everywhere)
-    defaults: dict[str, Any] = {}
-    for name, own in settings.items():
-        if isinstance(own, dict) and name not in command.commands:
-            _tell_unknown(file, "", {name: own}, set())
-    for name, child in command.commands.items():
-        own = settings.get(name)
-        table = own if isinstance(own, dict) else {}
-        known = {key for each in _leaves(child) for key in _settable(each)}
-        _tell_unknown(file, f"{name}.", table, known)
-        merged = {key.replace("-", "_"): value for key, value in {**common, **table}.items()}
-        if hasattr(child, "commands"):
-            defaults[name] = {leaf.name: _chosen(leaf, merged) for leaf in _leaves(child)}
-        else:
-            defaults[name] = _chosen(child, merged)
-    return defaults
-
-
-def _leaves(command: Any) -> list[Any]:
-    """Every command below a group, or the command itself."""
-    if not hasattr(command, "commands"):
-        return [command]
-    return [leaf for child in command.commands.values() for leaf in _leaves(child)]
-
-
-def _settable(command: Any) -> dict[str, Any]:
-    """The options of a command that a file may set; who reads the output decides about its form, no file."""
-    return {
-        each.name: each
-        for each in command.params
-        if each.param_type_name == "option" and not each.is_eager and each.name not in ("json", "help")
-    }
-
-
-def _chosen(command: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    chosen = {}
-    for name, option in _settable(command).items():
-        if name in settings:
-            value = settings[name]
-            chosen[name] = [value] if option.multiple and not isinstance(value, list) else value
-    return chosen
-
-
-def _tell_unknown(file: Path | None, prefix: str, table: dict[str, Any], known: set[str]) -> None:
-    for key in table:
-        if key.replace("-", "_") not in known:
-            typer.echo(f"warning: {file}: no command has a setting {prefix}{key}; it is not used.", err=True)

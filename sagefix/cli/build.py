@@ -32,7 +32,9 @@ def build(
         Path | None,
         typer.Option("--output", "-o", help="Also copy the wheel into this folder.", show_default=False),
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Compile even if the same build is kept.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Compile even if the same build is kept.")
+    ] = False,
     allow_known_bad: options.AllowKnownBad = False,
     offline: options.Offline = False,
     json: options.Json = False,

@@ -35,7 +35,13 @@ def doctor(
 
         found = examine(
             Request(
-                pin=pin, ref=ref, source=source, python=python, arch=arch, wheelhouse=wheelhouse, offline=offline
+                pin=pin,
+                ref=ref,
+                source=source,
+                python=python,
+                arch=arch,
+                wheelhouse=wheelhouse,
+                offline=offline,
             )
         )
         outcome.result(found, lambda console: draw.checks(console, found))

@@ -48,14 +48,19 @@ def install(
     index: Annotated[
         list[str] | None,
         typer.Option(
-            "--index", envvar="SAGEFIX_INDEX", help="Also look for wheels on this index (repeatable).", show_default=False
+            "--index",
+            envvar="SAGEFIX_INDEX",
+            help="Also look for wheels on this index (repeatable).",
+            show_default=False,
         ),
     ] = None,
     verify: Annotated[
         VerifyLevel,
         typer.Option("--verify", help="Level to verify. auto: import where there is a driver, else static."),
     ] = VerifyLevel.AUTO,
-    no_build: Annotated[bool, typer.Option("--no-build", help="Take a wheel at hand or fail; never compile.")] = False,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Take a wheel at hand or fail; never compile.")
+    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Compile even if a wheel is at hand.")] = False,
     reinstall: Annotated[
         bool, typer.Option("--reinstall", help="Install even if this very build is installed.")
@@ -120,13 +125,20 @@ def render(console: Console, installed: Installed, *, verbose: bool) -> None:
     how = "compiled" if installed.compiled else "from a wheel at hand, nothing compiled"
     if planned:
         made = "compile and install" if installed.compiled else "install"
-        console.print(f"Would {made} {installed.project} {installed.version} {where}into {installed.interpreter}")
-        console.print(f"  wheel: {installed.wheel}\n  key: {installed.key or 'none (not built by sagefix)'}", soft_wrap=True)
+        console.print(
+            f"Would {made} {installed.project} {installed.version} {where}into {installed.interpreter}"
+        )
+        console.print(
+            f"  wheel: {installed.wheel}\n  key: {installed.key or 'none (not built by sagefix)'}",
+            soft_wrap=True,
+        )
         for command in installed.commands:
             console.print(f"  command: {command}", soft_wrap=True)
         console.print(f"  then verify at level {installed.level}; nothing was changed.")
         return
-    console.print(f"{installed.project} {installed.version} {where}is {installed.action}: {how}.", soft_wrap=True)
+    console.print(
+        f"{installed.project} {installed.version} {where}is {installed.action}: {how}.", soft_wrap=True
+    )
     if installed.before and installed.action == "installed" and installed.before != installed.version:
         console.print(f"It replaced {installed.before}.")
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in installed.seconds.items())

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-Pin = Annotated[str, typer.Option("--pin", envvar="SAGEFIX_PIN", help="Which pin to work on (see `sagefix pins list`).")]
+Pin = Annotated[
+    str, typer.Option("--pin", envvar="SAGEFIX_PIN", help="Which pin to work on (see `sagefix pins list`).")
+]
 Ref = Annotated[
     str | None,
     typer.Option("--ref", help="Another commit or tag than the pinned one.", show_default=False),

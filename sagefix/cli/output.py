@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -38,7 +41,7 @@ def envelope(command: str, value: Any, error: SagefixError | None) -> bytes:
     """Return the one JSON document that ``--json`` prints."""
     import msgspec
 
-    return msgspec.json.encode(
+    document = msgspec.to_builtins(
         {
             "schema": SCHEMA,
             "command": command,
@@ -56,6 +59,39 @@ def envelope(command: str, value: Any, error: SagefixError | None) -> bytes:
         },
         enc_hook=str,
     )
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        # A path that is not UTF-8; JSON has no way to write its bytes, so they are shown as \\udcff.
+        return msgspec.json.encode(_encodable(document))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    return [_encodable(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def prepare_streams() -> None:
+    """Make standard output and error usable whatever the caller made of them: closed, or not for UTF-8."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the end
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            # In the C locale an arrow in a table must not end a command.
+            stream.reconfigure(errors="replace")
+
+
+def leave_stdout() -> None:
+    """Point standard output at nothing: what it still holds cannot be written, so exit must not try to."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
 
 
 def print_envelope(command: str, value: Any, error: SagefixError | None) -> None:
@@ -66,10 +102,10 @@ def print_envelope(command: str, value: Any, error: SagefixError | None) -> None
 
 def print_error(error: SagefixError) -> None:
     """Write what happened and what to do to stderr."""
-    colour = sys.stderr.isatty()
-    typer.echo(typer.style("error:", fg="red", bold=True) + f" {error.message}" if colour else f"error: {error.message}", err=True)
-    if error.hint:
-        typer.echo(typer.style("hint:", fg="cyan") + f" {error.hint}" if colour else f"hint: {error.hint}", err=True)
+    for word, colour, text in (("error:", "red", error.message), ("hint:", "cyan", error.hint)):
+        if text:
+            shown = typer.style(word, fg=colour, bold=True) if sys.stderr.isatty() else word
+            typer.echo(f"{shown} {text}", err=True)
 
 
 @contextmanager
@@ -92,7 +128,7 @@ def running(command: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except Exception as raised:  # noqa: BLE001 - the last line before the user: a bug becomes a report, not a traceback
-        error = _unexpected(raised)
+        error = unexpected(raised)
     finally:
         signal.signal(signal.SIGTERM, previous)
     if json:
@@ -128,7 +164,8 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _unexpected(raised: Exception) -> SagefixError:
+def unexpected(raised: Exception) -> SagefixError:
+    """Turn an error that nobody foresaw into one that says where its traceback is."""
     import time
 
     from sagefix.settings import cache_dir
@@ -137,7 +174,7 @@ def _unexpected(raised: Exception) -> SagefixError:
     where = ""
     try:
         path = cache_dir() / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
         where = f" The traceback is in {path}."
     except (OSError, SagefixError):
         logging.getLogger(__name__).warning("%s", text)

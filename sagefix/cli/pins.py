@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from sagefix.pins.model import Pin
 
-app = typer.Typer(help="What can be installed, and what is known about it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="What can be installed, and what is known about it.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list", epilog="Example: sagefix pins list --json")
@@ -29,14 +31,26 @@ def list_(json: options.Json = False, quiet: options.Quiet = False, verbose: opt
         def render(console: Console) -> None:
             drawn = table("pin", "commit", "version", "archs", "")
             for pin in pins:
-                drawn.add_row(pin.name, pin.source.commit[:7], pin.version, " ".join(_archs(pin)) or pin.device, pin.summary)
+                drawn.add_row(
+                    pin.name,
+                    pin.source.commit[:7],
+                    pin.version,
+                    " ".join(_archs(pin)) or pin.device,
+                    pin.summary,
+                )
             console.print(drawn)
 
         rows = [
-            {"name": pin.name, "commit": pin.source.commit, "version": pin.version, "archs": _archs(pin), "device": pin.device,
-             "summary": pin.summary}
+            {
+                "name": pin.name,
+                "commit": pin.source.commit,
+                "version": pin.version,
+                "archs": _archs(pin),
+                "device": pin.device,
+                "summary": pin.summary,
+            }
             for pin in pins
-        ]  # fmt: skip
+        ]
         outcome.result(rows, render)
 
 

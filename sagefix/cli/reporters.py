@@ -132,7 +132,9 @@ class _CountingTask(RichTask):
         super().update(done, total, text)
         shown = next(task for task in self.progress.tasks if task.id == self.row)
         if self.unit == "bytes":
-            counted = f"{shown.completed / 1e6:.1f}" + (f"/{shown.total / 1e6:.1f} MB" if shown.total else " MB")
+            counted = f"{shown.completed / 1e6:.1f}" + (
+                f"/{shown.total / 1e6:.1f} MB" if shown.total else " MB"
+            )
         else:
             counted = f"{shown.completed:.0f}/{shown.total:.0f}" if shown.total else ""
         self.progress.update(self.row, counted=counted)

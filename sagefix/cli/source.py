@@ -10,7 +10,11 @@ import typer
 from sagefix.cli import options
 from sagefix.cli.output import running
 
-app = typer.Typer(help="The pinned source: fetch it, or pack it for a machine without network.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="The pinned source: fetch it, or pack it for a machine without network.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.command("fetch", epilog="Example: sagefix source fetch --ref d1a57a5")

@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
 def verify(
     python: options.Python = None,
     level: Annotated[
-        LevelName, typer.Option("--level", help="static: files, no GPU, no import. import: each extension, too.")
+        LevelName,
+        typer.Option("--level", help="static: files, no GPU, no import. import: each extension, too."),
     ] = LevelName.IMPORT,
     arch: options.ArchList = None,
     pin: options.Pin = "sageattention",
@@ -51,6 +52,8 @@ def verify(
         if not verdict.passed:
             bad = failures(verdict.checks)
             raise VerificationError(
-                f"{verdict.subject or pin} fails level {verdict.level}: " + ", ".join(check.name for check in bad) + ".",
+                f"{verdict.subject or pin} fails level {verdict.level}: "
+                + ", ".join(check.name for check in bad)
+                + ".",
                 hint=next((check.fix for check in bad if check.fix), ""),
             )

@@ -13,7 +13,9 @@ from sagefix.cli.output import running
 app = typer.Typer(help="The wheels that are kept.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("path", epilog="Example: pip install --index-url file://$(sagefix wheelhouse path) sageattention")
+@app.command(
+    "path", epilog="Example: pip install --index-url file://$(sagefix wheelhouse path) sageattention"
+)
 def path(
     wheelhouse: options.WheelhousePath = None,
     json: options.Json = False,
@@ -26,7 +28,7 @@ def path(
 
         where = wheelhouse_path(wheelhouse)
         # Not through a table or a wrapping console: scripts take this line as it is.
-        outcome.result({"path": str(where)}, lambda console: typer.echo(str(where)))
+        outcome.result({"path": str(where)}, lambda _: typer.echo(str(where)))
 
 
 @app.command("list", epilog="Example: sagefix wheelhouse list --json")
@@ -41,9 +43,12 @@ def list_(
         from sagefix.cli.render import wheels
         from sagefix.workflows.situation import open_wheelhouse
 
-        entries = open_wheelhouse(wheelhouse, create=True).entries()
+        entries = open_wheelhouse(wheelhouse, create=False).entries()
         outcome.result(
-            entries, lambda console: wheels(console, entries) if entries else console.print("The wheelhouse is empty.")
+            entries,
+            lambda console: (
+                wheels(console, entries) if entries else console.print("The wheelhouse is empty.")
+            ),
         )
 
 
@@ -64,7 +69,9 @@ def add(
         added = [store.add(wheel, replace=replace) for wheel in wheels]
         outcome.result(
             added,
-            lambda console: console.print("\n".join(f"Added {facts.where}" for facts in added), soft_wrap=True),
+            lambda console: console.print(
+                "\n".join(f"Added {facts.where}" for facts in added), soft_wrap=True
+            ),
         )
 
 
@@ -105,7 +112,8 @@ def check(
         outcome.result(found, lambda console: checks(console, found, title=str(store.path)))
         if bad := failures(found):
             raise WheelhouseError(
-                f"{len(bad)} of {len(found)} checks of {store.path} failed.", hint=next((c.fix for c in bad if c.fix), "")
+                f"{len(bad)} of {len(found)} checks of {store.path} failed.",
+                hint=next((c.fix for c in bad if c.fix), ""),
             )
 
 
@@ -135,7 +143,9 @@ def prune(
         int | None,
         typer.Option("--keep", min=1, help="Keep so many of the newest of each kind.", show_default=False),
     ] = None,
-    unproven: Annotated[bool, typer.Option("--unproven", help="Also delete what passed no verification.")] = False,
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Also delete what passed no verification.")
+    ] = False,
     project: Annotated[
         str | None, typer.Option("--project", help="Only wheels of this project.", show_default=False)
     ] = None,
@@ -149,7 +159,9 @@ def prune(
     with running("wheelhouse prune", json=json, quiet=quiet, verbose=verbose) as outcome:
         from sagefix.workflows.situation import open_wheelhouse
 
-        gone = open_wheelhouse(wheelhouse, create=False).prune(keep, unproven, project=project, dry_run=dry_run)
+        gone = open_wheelhouse(wheelhouse, create=False).prune(
+            keep, unproven, project=project, dry_run=dry_run
+        )
         word = "Would delete" if dry_run else "Deleted"
         lines = [f"{word} {line}" for line in gone] or ["Nothing to delete."]
         outcome.result(gone, lambda console: console.print("\n".join(lines), soft_wrap=True))

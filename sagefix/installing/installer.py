@@ -37,7 +37,9 @@ class Installer(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["uv", "pip"]
     program: tuple[str, ...]
 
-    def install_command(self, interpreter: Interpreter, wheel: Path, *, break_system: bool = False) -> list[str]:
+    def install_command(
+        self, interpreter: Interpreter, wheel: Path, *, break_system: bool = False
+    ) -> list[str]:
         """Return the command that installs exactly this wheel and touches nothing else."""
         extra = ["--break-system-packages"] if break_system else []
         if self.kind == "uv":
@@ -50,7 +52,9 @@ class Installer(msgspec.Struct, frozen=True, kw_only=True):
             "--disable-pip-version-check", "--no-input", *extra, str(wheel),
         ]  # fmt: skip
 
-    def uninstall_command(self, interpreter: Interpreter, project: str, *, break_system: bool = False) -> list[str]:
+    def uninstall_command(
+        self, interpreter: Interpreter, project: str, *, break_system: bool = False
+    ) -> list[str]:
         """Return the command that removes a distribution."""
         extra = ["--break-system-packages"] if break_system else []
         if self.kind == "uv":
@@ -73,7 +77,9 @@ def choose_installer(interpreter: Interpreter, wanted: InstallerChoice = "auto")
         return Installer(kind="pip", program=(interpreter.executable, "-m", "pip"))
     if find_spec("pip") is not None:
         # https://pip.pypa.io/en/stable/topics/python-option/
-        return Installer(kind="pip", program=(sys.executable, "-m", "pip", "--python", interpreter.executable))
+        return Installer(
+            kind="pip", program=(sys.executable, "-m", "pip", "--python", interpreter.executable)
+        )
     raise InstallError(
         f"There is {'no' if wanted == 'pip' else 'neither uv nor'} pip to install into {interpreter.executable}.",
         hint=f"Install uv (https://docs.astral.sh/uv/), or run `{interpreter.executable} -m ensurepip`.",

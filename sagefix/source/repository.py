@@ -251,17 +251,14 @@ class Repository:
             return ""
 
     def pack(self, names: Iterable[str]) -> bytes:
-        """Return a pack of exactly these objects, self-contained."""
+        """Return a pack of exactly these objects, self-contained.
+
+        Nothing of existing packs is used again, so the same objects make the same pack wherever they lie.
+        """
+        options = ("--no-reuse-delta", "--no-reuse-object", "--window=250", "--depth=250")
         listing = "".join(f"{name}\n" for name in names).encode()
         return self.feed(
-            "-c",
-            "pack.compression=9",
-            "pack-objects",
-            "--quiet",
-            "--stdout",
-            "--window=250",
-            "--depth=250",
-            data=listing,
+            "-c", "pack.compression=9", "pack-objects", "--quiet", "--stdout", *options, data=listing
         )
 
     def unpack(self, pack: BinaryIO) -> None:

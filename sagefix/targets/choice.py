@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sagefix.archs import Arch, join_archs, parse_arch, parse_archs, sort_archs
 from sagefix.checks import Check
-from sagefix.errors import GpuError
+from sagefix.errors import GpuError, UsageError
 from sagefix.files import human_size
 from sagefix.pins.model import Pin, Recipe
-from sagefix.progress import warn
+from sagefix.progress import note, warn
 from sagefix.targets.model import Gpu, Gpus, Torch
 
 _CAPABILITIES = "https://developer.nvidia.com/cuda-gpus"
@@ -28,10 +28,16 @@ def choose_archs(
     Raises :class:`GpuError`: no GPU, an arch that this commit cannot build or use, or archs that cannot be
     in one wheel; :class:`UsageError` when ``arch_option`` cannot be read.
     """
+    if arch_option is not None and not arch_option.strip():
+        raise UsageError(
+            "--arch is empty.", hint="Leave it out to ask the GPU, or give a number such as 9.0."
+        )
+    archs = parse_archs(arch_option) if arch_option else ()
     if pin.device == "cpu":
+        if archs:
+            note(f"{pin.name} runs on the CPU: --arch changes nothing.")
         return (), "pin"
-    if arch_option:
-        archs = parse_archs(arch_option)
+    if archs:
         for arch in archs:
             if reason := why_not(recipe, arch):
                 raise GpuError(

@@ -46,7 +46,7 @@ _ARCHIVE = "https://developer.nvidia.com/cuda-toolkit-archive"
 _TORCH_HELP = "https://pytorch.org/get-started/locally/"
 
 
-def check_cuda(  # noqa: PLR0917 - one list of facts for all three, in one order
+def check_cuda(
     hint: str | None,
     interpreter: Interpreter,
     pin: Pin,
@@ -66,7 +66,7 @@ def check_cuda(  # noqa: PLR0917 - one list of facts for all three, in one order
     return check_toolkit(toolkit, interpreter, pin, recipe, archs, env)
 
 
-def check_toolkit(  # noqa: PLR0917 - one list of facts for all three, in one order
+def check_toolkit(
     toolkit: Toolkit,
     interpreter: Interpreter,
     pin: Pin,
@@ -99,7 +99,7 @@ def check_toolkit(  # noqa: PLR0917 - one list of facts for all three, in one or
     return tuple(checks)
 
 
-def require_toolkit(  # noqa: PLR0917 - one list of facts for all three, in one order
+def require_toolkit(
     toolkit: Toolkit,
     interpreter: Interpreter,
     pin: Pin,

@@ -90,7 +90,12 @@ def find_python(given: str | None = None, env: Mapping[str, str] | None = None) 
     runs sagefix. Raises :class:`TargetError`.
     """
     environment = os.environ if env is None else env
-    if not given:
+    if given is not None and not given.strip():
+        # An unset variable of a script must not mean: whatever Python there is.
+        raise TargetError(
+            "--python is empty.", hint="Leave it out for the active environment, or give a path."
+        )
+    if given is None:
         for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
             if named := environment.get(variable):
                 return _in_folder(Path(named), f"{variable} names {named}, but there")

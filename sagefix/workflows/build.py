@@ -23,8 +23,8 @@ from sagefix.source.fetch import fetch
 from sagefix.source.model import Fetched
 from sagefix.targets.cuda import Toolkit, find_host_compiler, find_toolkit, library_folders, require_toolkit
 from sagefix.targets.host import Jobs, compile_jobs, cores, memory
-from sagefix.targets.needs import require_packages, require_python_h
 from sagefix.targets.model import Target
+from sagefix.targets.needs import require_packages, require_python_h
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.checking import check_wheel
 from sagefix.wheels.elf import glibc_floor, read_extensions
@@ -73,7 +73,9 @@ def require_tools(situation: Situation, toolkit: Toolkit | None) -> None:
         )
 
 
-def build(situation: Situation, wheelhouse: Wheelhouse, *, source: str | None, offline: bool, rebuild: bool) -> Made:
+def build(
+    situation: Situation, wheelhouse: Wheelhouse, *, source: str | None, offline: bool, rebuild: bool
+) -> Made:
     """Return the wheel of the situation, from the wheelhouse if one with the very same key is there.
 
     Two processes that want one key meet at its lock: the second takes what the first has made. Raises
@@ -116,7 +118,9 @@ def _compile(
     epoch = commit_time(fetched)
     jobs = _jobs(pin, workplace.root / "src", len(plan.identity.archs))
     log = make_cache_dir(cache_dir() / "logs") / f"{Path(plan.wheel).stem}-{plan.key}.log"
-    note(f"Compiling {pin.project} {revision.commit[:7]} with {jobs.count} jobs ({jobs.limited_by}); log: {log}")
+    note(
+        f"Compiling {pin.project} {revision.commit[:7]} with {jobs.count} jobs ({jobs.limited_by}); log: {log}"
+    )
     built = run_backend(plan, workplace, jobs, log, source_date_epoch=epoch)
     with task("Checking the wheel"):
         record = _record(pin, plan, situation.target, built, fetched, epoch)

@@ -27,7 +27,6 @@ from sagefix.targets.needs import check_packages, check_python, check_python_h, 
 from sagefix.workflows.build import DISK_NEEDED
 from sagefix.workflows.situation import Request, find_revision, open_wheelhouse, wheelhouse_path
 
-
 T = TypeVar("T")
 
 
@@ -44,7 +43,9 @@ def examine(request: Request) -> tuple[Check, ...]:
     if revision is not None:
         checks.append(Check(name="commit", status="ok", found=f"{revision.commit} of {pin.name}"))
     if interpreter is None:
-        checks.append(Check(name="everything in the target", status="skipped", found="There is no usable Python."))
+        checks.append(
+            Check(name="everything in the target", status="skipped", found="There is no usable Python.")
+        )
     else:
         checks += _in_target(pin, recipe, revision, interpreter, request)
     checks.append(check_disk(cache_dir(), DISK_NEEDED))
@@ -69,7 +70,9 @@ def _in_target(
     if not failures([check for check in checks if check.name == "torch"]):
         checks += check_cuda(None, interpreter, pin, recipe, target.archs, os.environ)
     else:
-        checks.append(Check(name="CUDA toolkit", status="skipped", found="What it has to fit, torch, is not usable."))
+        checks.append(
+            Check(name="CUDA toolkit", status="skipped", found="What it has to fit, torch, is not usable.")
+        )
     checks += check_packages(interpreter, pin.build.requires)
     checks.append(check_python_h(interpreter))
     memory_gib = pin.build.memory_gib * max(1, len(target.archs))
@@ -120,7 +123,9 @@ def _known(pin: Pin, revision: Revision, target: Target, *, allow: bool) -> Chec
         return _failure(name, error)
     bad = [finding for finding in findings if finding.status != "good"]
     if bad:
-        return Check(name=name, status="warning", found=f"{bad[0].status}: {bad[0].reason}", sources=bad[0].sources)
+        return Check(
+            name=name, status="warning", found=f"{bad[0].status}: {bad[0].reason}", sources=bad[0].sources
+        )
     said = findings[0].reason if findings else f"nothing bad on {join_archs(target.archs)}"
     return Check(name=name, status="ok", found=said)
 
@@ -163,7 +168,10 @@ def _wheelhouse(request: Request, pin: Pin) -> Check:
     size = human_size(sum(facts.size for facts in entries))
     if not os.access(path, os.W_OK):
         return Check(
-            name=name, status="warning", found=f"{path} is not writable", fix="A build cannot be kept there: --wheelhouse"
+            name=name,
+            status="warning",
+            found=f"{path} is not writable",
+            fix="A build cannot be kept there: --wheelhouse",
         )
     return Check(name=name, status="ok", found=f"{len(entries)} wheels of {pin.project} ({size}) in {path}")
 

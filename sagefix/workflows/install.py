@@ -17,8 +17,8 @@ from sagefix.progress import note, task, warn
 from sagefix.proof.model import Level, Verdict
 from sagefix.proof.verify import verify
 from sagefix.targets.model import Interpreter, Target
-from sagefix.wheelhouse.remote import candidates, download
 from sagefix.wheelhouse.model import Decision
+from sagefix.wheelhouse.remote import candidates, download
 from sagefix.wheelhouse.select import select
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.model import RECORD_NAME, Facts
@@ -93,7 +93,9 @@ def _decide(situation: Situation, request: Request, wheelhouse: Wheelhouse) -> t
     facts = list(wheelhouse.entries(pin.project))
     for url in request.index:
         if request.offline and not url.startswith("file:"):
-            raise RemoteIndexError(f"--offline and the index {url} exclude each other.", hint="Leave one of them out.")
+            raise RemoteIndexError(
+                f"--offline and the index {url} exclude each other.", hint="Leave one of them out."
+            )
         with task(f"Reading {url}"):
             facts.extend(candidates(url, pin.project, tags=situation.target.interpreter.tags))
     return tuple(
@@ -234,7 +236,9 @@ def _level(choice: VerifyChoice, target: Target, device: str) -> Level | None:
         return choice
     if device == "cpu" or target.gpus or _driver_is_here():
         return "import"
-    note("There is no NVIDIA driver here, so the kernels cannot be loaded: verifying the files only (static).")
+    note(
+        "There is no NVIDIA driver here, so the kernels cannot be loaded: verifying the files only (static)."
+    )
     return "static"
 
 
@@ -299,7 +303,9 @@ def _dry_run(
         version, wheel = chosen.facts.version, chosen.facts.where
         key = chosen.facts.record.key if chosen.facts.record else ""
     elif options.no_build:
-        raise NoWheelError(f"No wheel at hand fits, and --no-build forbids to build one. {_refusals(decisions)}")
+        raise NoWheelError(
+            f"No wheel at hand fits, and --no-build forbids to build one. {_refusals(decisions)}"
+        )
     else:
         plan, toolkit = plan_build(situation)
         require_tools(situation, toolkit)
@@ -318,7 +324,9 @@ def _dry_run(
         level=_level(options.verify, situation.target, pin.device) or "none",
         verdict=None,
         decisions=decisions,
-        commands=(quote(installer.install_command(interpreter, Path(wheel), break_system=options.break_system)),),
+        commands=(
+            quote(installer.install_command(interpreter, Path(wheel), break_system=options.break_system)),
+        ),
         seconds=clock.laps,
         key=key,
     )
@@ -335,5 +343,3 @@ class _Clock:
         now = time.monotonic()
         self.laps[name] = round(now - self._last, 3)
         self._last = now
-
-

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from sagefix.errors import PinError
+from sagefix.errors import PinError, UsageError
 from sagefix.pins.load import load_pin
 from sagefix.pins.model import Known, Pin, Recipe, Revision
 from sagefix.pins.refs import refuse_known_bad, resolve_ref
@@ -17,8 +17,8 @@ from sagefix.source.model import Fetched
 from sagefix.targets.choice import choose_archs
 from sagefix.targets.gpus import find_gpus
 from sagefix.targets.interpreter import find_python, probe
-from sagefix.targets.needs import require_torch
 from sagefix.targets.model import Gpus, Interpreter, Target
+from sagefix.targets.needs import require_torch
 from sagefix.wheelhouse.store import Wheelhouse
 
 
@@ -66,7 +66,9 @@ def survey(request: Request) -> Situation:
     findings = refuse_known_bad(pin, revision, target.archs, request.allow_known_bad)
     for finding in findings:
         if finding.status != "good":
-            warn(f"{revision.commit[:7]} is known to be {finding.status} on {', '.join(finding.archs)}: {finding.reason}")
+            warn(
+                f"{revision.commit[:7]} is known to be {finding.status} on {', '.join(finding.archs)}: {finding.reason}"
+            )
     return Situation(pin=pin, revision=revision, target=target, findings=findings, fetched=fetched)
 
 
@@ -77,7 +79,9 @@ def find_revision(pin: Pin, request: Request) -> tuple[Revision, Fetched | None]
     folder = request.source is not None and Path(request.source).is_dir()
     if known is not None and known.recipe and known.tree and not folder:
         return known, None
-    commit = known.commit if known else resolve(pin, request.ref or "", request.source, offline=request.offline)
+    commit = (
+        known.commit if known else resolve(pin, request.ref or "", request.source, offline=request.offline)
+    )
     listed = pin.ref_of(commit)
     if listed is not None and not folder:
         return _revision(listed.commit, listed.tree, listed.recipe, request), None
@@ -127,6 +131,8 @@ def find_target(pin: Pin, recipe: Recipe, interpreter: Interpreter, arch: str | 
 
 def wheelhouse_path(given: str | None) -> Path:
     """Return the folder of the wheelhouse that was named, else of the default one."""
+    if given is not None and not given.strip():
+        raise UsageError("--wheelhouse is empty.", hint="Leave it out for the default one, or give a folder.")
     return Path(given).expanduser().absolute() if given else default_wheelhouse()
 
 

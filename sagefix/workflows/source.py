@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 
 from sagefix.pins.load import load_pin
-
 from sagefix.source.fetch import fetch, write_bundle
 from sagefix.source.model import Fetched
 from sagefix.workflows.situation import Request, find_revision

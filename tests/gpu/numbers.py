@@ -7,8 +7,8 @@ that an output nobody wrote cannot look right by chance.
 import json
 
 import torch
-import torch.nn.functional as functional
 from sageattention import sageattn
+from torch.nn import functional
 
 # batch, heads, tokens, head_dim
 SHAPES = ((1, 32, 700, 128), (2, 16, 2048, 64), (1, 8, 2048, 96), (1, 24, 4097, 128))
@@ -52,7 +52,9 @@ def main():
                 expected = reference(q, k, v, causal)
                 poison(q)
                 relative, cosine = error(sageattn(q, k, v, is_causal=causal), expected)
-                of_sdpa, _ = error(functional.scaled_dot_product_attention(q, k, v, is_causal=causal), expected)
+                of_sdpa, _ = error(
+                    functional.scaled_dot_product_attention(q, k, v, is_causal=causal), expected
+                )
                 cases.append(
                     {
                         "shape": shape,

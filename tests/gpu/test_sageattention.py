@@ -76,7 +76,16 @@ def wrong(answer: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("ref", ["d1a57a5", PINNED])
 def test_a_wheel_built_elsewhere_is_right_here(python: str, wheelhouse: str, ref: str) -> None:
     code, answer = sagefix(
-        "install", "--no-build", "--ref", ref, "--python", python, "--wheelhouse", wheelhouse, "--verify", "import"
+        "install",
+        "--no-build",
+        "--ref",
+        ref,
+        "--python",
+        python,
+        "--wheelhouse",
+        wheelhouse,
+        "--verify",
+        "import",
     )
     assert code == 0, answer["error"]
     assert answer["result"]["compiled"] is False
@@ -104,7 +113,10 @@ def test_the_broken_release_is_caught_and_undone(python: str, wheelhouse: str, t
     assert PINNED in answer["result"]["subject"]
     # What the files say is what the GPU says: installed against all advice, it computes noise.
     (broken,) = (tmp_path / "sageattention").glob("*.whl")
-    subprocess.run(["uv", "pip", "install", "--python", python, "--no-deps", "--no-index", "--reinstall", broken], check=True)
+    subprocess.run(
+        ["uv", "pip", "install", "--python", python, "--no-deps", "--no-index", "--reinstall", broken],
+        check=True,
+    )
     try:
         code, answer = sagefix("verify", "--level", "static", "--python", python)
         assert code == 16

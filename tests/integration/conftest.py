@@ -61,7 +61,13 @@ class Sagefix(NamedTuple):
 
     def command(self, *args: str | Path) -> list[str]:
         """The words of the command."""
-        return [sys.executable, "-P" if sys.version_info >= (3, 11) else "-B", "-m", "sagefix", *map(str, args)]
+        return [
+            sys.executable,
+            "-P" if sys.version_info >= (3, 11) else "-B",
+            "-m",
+            "sagefix",
+            *map(str, args),
+        ]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from wheel.wheelfile import WheelFile
 
-from tests.integration.conftest import MakeTarget, Sagefix, ask, python_of
+from tests.integration.conftest import MakeTarget, Sagefix, ask
 
 VERSION = "import importlib.metadata as m; print(m.version('demoattention'))"
 RIGHT = "import demoattention.__main__ as m; print(m.main())"
@@ -46,7 +46,9 @@ def _leftovers(marker: Path) -> list[str]:
     return found
 
 
-def test_install_builds_verifies_and_gives_the_right_numbers(sagefix: Sagefix, make_target: MakeTarget) -> None:
+def test_install_builds_verifies_and_gives_the_right_numbers(
+    sagefix: Sagefix, make_target: MakeTarget
+) -> None:
     target = make_target()
     result = sagefix(*_install(target)).result
     assert result["action"] == "installed"
@@ -96,7 +98,9 @@ def test_rebuild_compiles_again_and_gives_the_same_bytes(sagefix: Sagefix, make_
     assert _wheel().read_bytes() == before
 
 
-def test_build_installs_nothing_and_copies_out(sagefix: Sagefix, make_target: MakeTarget, tmp_path: Path) -> None:
+def test_build_installs_nothing_and_copies_out(
+    sagefix: Sagefix, make_target: MakeTarget, tmp_path: Path
+) -> None:
     target = make_target()
     result = sagefix("build", "--pin", "demo", "--python", target, "--output", tmp_path / "out").result
     assert result["compiled"] is True
@@ -111,7 +115,9 @@ def test_save_wheel_makes_a_wheel_that_installs_elsewhere(
 ) -> None:
     first, second = make_target("first"), make_target("second", build=False)
     sagefix(*_install(first))
-    saved = sagefix("save-wheel", "--pin", "demo", "--python", first, "--wheelhouse", tmp_path / "saved").result
+    saved = sagefix(
+        "save-wheel", "--pin", "demo", "--python", first, "--wheelhouse", tmp_path / "saved"
+    ).result
     assert saved["unknown"] == []
     done = sagefix(*_install(second, "--no-build", "--wheelhouse", str(tmp_path / "saved"))).result
     assert done["compiled"] is False
@@ -156,7 +162,9 @@ def test_what_was_there_comes_back_when_verification_fails(
     assert sagefix(*_install(victim, "--reinstall", "--no-build", "--wheelhouse", str(house))).code == 14
 
 
-def test_a_damaged_wheel_in_the_wheelhouse_is_not_installed(sagefix: Sagefix, make_target: MakeTarget) -> None:
+def test_a_damaged_wheel_in_the_wheelhouse_is_not_installed(
+    sagefix: Sagefix, make_target: MakeTarget
+) -> None:
     target = make_target()
     sagefix(*_install(target))
     data = bytearray(_wheel().read_bytes())
@@ -218,7 +226,7 @@ def test_a_stopped_build_leaves_nothing_and_can_be_repeated(
     assert _leftovers(slow) == []
     assert not list(_wheelhouse().glob("demoattention/*.whl"))
     assert "Traceback" not in err
-    slow.write_text("#!/bin/sh\nexec cc \"$@\"\n")
+    slow.write_text('#!/bin/sh\nexec cc "$@"\n')
     assert sagefix(*_install(target), env={"CC": str(slow)}).result["compiled"] is True
 
 
@@ -232,7 +240,7 @@ def test_an_install_killed_half_way_is_undone_by_the_next(
     slow = tmp_path / "bin"
     slow.mkdir()
     real = subprocess.run(["which", "uv"], capture_output=True, text=True, check=True).stdout.strip()
-    (slow / "uv").write_text(f"#!/bin/sh\n{real} \"$@\"\ntouch {slow}/done\nsleep 30\n")
+    (slow / "uv").write_text(f'#!/bin/sh\n{real} "$@"\ntouch {slow}/done\nsleep 30\n')
     (slow / "uv").chmod(0o755)
     path = {"PATH": f"{slow}:{os.environ['PATH']}"}
     process = sagefix.start(*_install(target, "--reinstall"), env=path)
@@ -250,7 +258,11 @@ def test_a_build_that_fails_shows_the_cause_and_keeps_the_log(
     sagefix: Sagefix, make_target: MakeTarget, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken-cc"
-    broken.write_text('#!/bin/sh\ncase "$*" in *attention.c*) echo "attention.c:7:1: error: no such thing" >&2; exit 1;; esac\nexec cc "$@"\n')
+    broken.write_text(
+        '#!/bin/sh\ncase "$*" in\n'
+        '*attention.c*) echo "attention.c:7:1: error: no such thing" >&2; exit 1;;\n'
+        'esac\nexec cc "$@"\n'
+    )
     broken.chmod(0o755)
     said = sagefix(*_install(make_target()), env={"CC": str(broken)})
     assert said.code == 10
@@ -260,7 +272,9 @@ def test_a_build_that_fails_shows_the_cause_and_keeps_the_log(
     assert not list(_wheelhouse().glob("demoattention/*.whl"))
 
 
-def test_without_setuptools_the_command_that_installs_it_is_named(sagefix: Sagefix, make_target: MakeTarget) -> None:
+def test_without_setuptools_the_command_that_installs_it_is_named(
+    sagefix: Sagefix, make_target: MakeTarget
+) -> None:
     said = sagefix(*_install(make_target(build=False)))
     assert said.code == 5
     assert "setuptools" in said.answer["error"]["message"]
@@ -277,19 +291,28 @@ def test_pip_installs_as_well(sagefix: Sagefix, make_target: MakeTarget, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mount namespaces")
-def test_a_full_disk_is_said_and_leaves_nothing(sagefix: Sagefix, make_target: MakeTarget, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_leaves_nothing(
+    sagefix: Sagefix, make_target: MakeTarget, tmp_path: Path
+) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("mount namespaces are not allowed here")
     target = make_target()
     sagefix(*_install(target))
-    words = " ".join(f"'{word}'" for word in sagefix.command("wheelhouse", "add", _wheel(), "--wheelhouse", small, "--json"))
-    script = f"mount -t tmpfs -o size=24k tmpfs '{small}' && {words}; echo code=$?; find '{small}' -name '*.whl*'"
+    words = " ".join(
+        f"'{word}'"
+        for word in sagefix.command("wheelhouse", "add", _wheel(), "--wheelhouse", small, "--json")
+    )
+    script = (
+        f"mount -t tmpfs -o size=24k tmpfs '{small}' && {words}; echo code=$?; find '{small}' -name '*.whl*'"
+    )
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, cwd=sagefix.folder, check=False
+        ["unshare", "-rm", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=sagefix.folder,
+        check=False,
     )
     assert '"name":"disk"' in done.stdout, done.stdout + done.stderr
     assert done.stdout.strip().endswith("code=18")
-
-

@@ -124,6 +124,10 @@ def test_nothing_outlives_sagefix(tmp_path: Path, number: int) -> None:
 def test_a_failed_program_leaves_nothing_behind(tmp_path: Path) -> None:
     sessions: list[int] = []
     with pytest.raises(ProcessError):
-        run([sys.executable, "-c", _PARENT, tmp_path / "pids", "fail"], log=tmp_path / "log", on_start=sessions.append)
+        run(
+            [sys.executable, "-c", _PARENT, tmp_path / "pids", "fail"],
+            log=tmp_path / "log",
+            on_start=sessions.append,
+        )
     assert len(_pids(tmp_path / "pids")) == 2
     assert session_members(sessions[0]) == []

@@ -30,7 +30,9 @@ class Ninja:
         self.outputs: list[str] = []
 
     def __call__(self, build_directory: str, verbose: bool, error_prefix: str) -> None:
-        done = subprocess.run(["ninja", "-v", "-j", "2"], cwd=build_directory, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["ninja", "-v", "-j", "2"], cwd=build_directory, capture_output=True, text=True, check=False
+        )
         self.outputs.append(done.stdout)
         if done.returncode:
             raise RuntimeError(error_prefix)
@@ -104,8 +106,12 @@ def test_paths_with_spaces_survive(shim: ModuleType, tmp_path: Path) -> None:
 
 def test_the_hook_script_sees_itself_as_main(tmp_path: Path) -> None:
     script = tmp_path / "hook.py"
-    script.write_text("import sys; print(__name__, sys.argv[1:], sys.path[0] == __import__('os').path.dirname(sys.argv[0]))")
+    script.write_text(
+        "import sys; print(__name__, sys.argv[1:], sys.path[0] == __import__('os').path.dirname(sys.argv[0]))"
+    )
     import sys
 
-    done = subprocess.run([sys.executable, SHIM, script, "a", "b"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, SHIM, script, "a", "b"], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "__main__ ['a', 'b'] True\n"

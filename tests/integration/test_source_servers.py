@@ -281,9 +281,10 @@ def test_ctrl_c_leaves_no_git_behind(own_environment: Path) -> None:
         )
         running = subprocess.Popen(
             [sys.executable, "-c", code, msgspec.json.encode(pin_of(url)).decode()],
-            env={**os.environ, "PYTHONPATH": str(Path(remote.__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stderr=subprocess.DEVNULL,
         )
+        listening.settimeout(30)
         connection, _ = listening.accept()
         with connection:
             started = psutil.Process(running.pid).children(recursive=True)

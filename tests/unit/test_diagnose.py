@@ -35,7 +35,7 @@ RuntimeError: Error compiling objects for extension
         ("kernel.cu(12): error: identifier \"foo\" is undefined\n1 error detected\n" + _NINJA_TAIL, 'identifier "foo"'),
         ("/usr/bin/ld: cannot find -lcuda: No such file or directory\ncollect2: error: ld returned 1 exit status\n"
          "error: command '/usr/bin/g++' failed with exit code 1\n", "cannot find -lcuda"),
-        ("Traceback (most recent call last):\n  File \"setup.py\", line 3\nModuleNotFoundError: No module named 'torch'\n",
+        ("Traceback (most recent call last):\n  File \"setup.py\"\nModuleNotFoundError: No module named 'torch'\n",
          "No module named 'torch'"),
         ("Killed\n" + _NINJA_TAIL, "Killed"),
         ("x86_64-linux-gnu-gcc: fatal error: Killed signal terminated program cc1plus\n" + _NINJA_TAIL, "cc1plus"),

@@ -20,7 +20,9 @@ def main() -> int:
     for kind, limit in LIMITS.items():
         worst = 0.0
         for queries, keys, dim in SHAPES:
-            q, k, v = (array(kind, [random.gauss(0, 3) for _ in range(rows * dim)]) for rows in (queries, keys, keys))
+            q, k, v = (
+                array(kind, [random.gauss(0, 3) for _ in range(rows * dim)]) for rows in (queries, keys, keys)
+            )
             for causal in (False, True) if queries == keys else (False,):
                 found = attention(q, k, v, dim=dim, causal=causal)
                 worst = max(worst, relative_error(found, expected(q, k, v, dim=dim, causal=causal)))
