@@ -17,7 +17,8 @@ import msgspec
 
 from sagefix.errors import SourceError
 from sagefix.source.cache import Cache
-from sagefix.source.repository import GitFailed, Repository, reason
+from sagefix.source.failures import GitFailed, reason
+from sagefix.source.repository import Repository
 
 _LONGEST_HEADER = 1 << 20
 _HEAD = re.compile(r"^(?P<commit>[0-9a-f]{40}) (?P<name>\S+)$")

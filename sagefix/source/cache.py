@@ -19,8 +19,9 @@ from sagefix.files import aside, disk_errors, remove_tree
 from sagefix.pins.model import Pin
 from sagefix.progress import note, warn
 from sagefix.source.environment import source_folder
+from sagefix.source.failures import Damaged, GitFailed, Missing, reason
 from sagefix.source.model import Fetched, Origin, Selection
-from sagefix.source.repository import Damaged, GitFailed, Missing, Repository, reason
+from sagefix.source.repository import Repository
 from sagefix.source.trees import check_blobs, is_full_commit, read_commit, select
 
 _PATIENCE_S = 600.0
@@ -78,11 +79,13 @@ class Cache:
         """
         names = [*([commit] if commit else []), *selection.trees, *(file.blob for file in selection.files)]
         pack = origin.pack(dict.fromkeys(names))
+        why = "it is damaged"
         for _ in range(2):
             try:
                 with self.repository() as repository:
                     repository.unpack_bytes(pack)
-            except GitFailed:
+            except GitFailed as failure:
+                why = reason(failure.said)
                 remove_tree(self.path)
                 continue
             if self.holding(commit, tree) is not None:
@@ -90,7 +93,7 @@ class Cache:
             # A pack of the same name was there already, and damaged: git keeps the one that it has.
             remove_tree(self.path)
         raise SourceError(
-            f"What is written to the cached repository {self.path} does not come back.",
+            f"What is written to the cached repository {self.path} does not come back: {why}.",
             hint="Check the disk, or point SAGEFIX_CACHE_DIR at another one.",
         )
 

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 from sagefix.errors import SourceError
 from sagefix.files import aside, disk_errors
 from sagefix.pins.model import Pin
+from sagefix.source.failures import Damaged, Missing
 from sagefix.source.folders import UNKNOWN_TIME
 from sagefix.source.model import Fetched, File
-from sagefix.source.repository import Damaged, Missing, Repository
+from sagefix.source.repository import Repository
 from sagefix.source.trees import is_full_commit, read_commit, select
 
 _AGAIN = "Run the command again: the cached repository is checked and fetched anew."

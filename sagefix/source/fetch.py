@@ -21,12 +21,13 @@ from sagefix.progress import note, task, warn
 from sagefix.source.bundles import opened_bundle, put_bundle, read_header
 from sagefix.source.cache import Cache, Held, as_fetched, open_cache
 from sagefix.source.export import commit_time, export
+from sagefix.source.failures import Damaged, Missing
 from sagefix.source.folders import EMBEDDED, commit_folder, list_files
 from sagefix.source.model import Fetched, Origin
 from sagefix.source.origins import find_origin
 from sagefix.source.plain import fetch_folder
 from sagefix.source.remote import Server
-from sagefix.source.repository import Damaged, Missing, Repository
+from sagefix.source.repository import Repository
 from sagefix.source.trees import check_blobs, is_full_commit, read_commit, select
 
 __all__ = ["Fetched", "commit_time", "export", "fetch", "resolve", "write_bundle"]

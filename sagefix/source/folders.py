@@ -11,7 +11,8 @@ import msgspec
 
 from sagefix.errors import SourceError
 from sagefix.files import disk_errors
-from sagefix.source.repository import GitFailed, Repository, reason
+from sagefix.source.failures import GitFailed, reason
+from sagefix.source.repository import Repository
 
 # 1980-01-01, the first day that a zip file (a wheel) can give as the time of a file.
 UNKNOWN_TIME = 315532800

@@ -14,8 +14,9 @@ from functools import partial
 
 from sagefix.errors import SourceError
 from sagefix.progress import Task, note
+from sagefix.source.failures import GitFailed, Stalled, reason
 from sagefix.source.model import Origin
-from sagefix.source.repository import GitFailed, Repository, Stalled, reason
+from sagefix.source.repository import Repository
 from sagefix.source.trees import read_commit, select
 
 _NAME = "source"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import tempfile
 import threading
 import time
@@ -17,9 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from sagefix.errors import DiskError, SourceError
+from sagefix.errors import SourceError
 from sagefix.process import end_session, find_program
 from sagefix.source.environment import environment, leaking
+from sagefix.source.failures import Damaged, GitFailed, Missing, Stalled, failure_of, reason
 
 if TYPE_CHECKING:
     from git.cmd import Git
@@ -27,26 +27,6 @@ if TYPE_CHECKING:
 # The first version that reads GIT_CONFIG_GLOBAL; an older one would listen to the user's configuration.
 # https://github.com/git/git/blob/v2.32.0/Documentation/RelNotes/2.32.0.txt
 _MINIMUM_GIT = (2, 32)
-
-
-class GitFailed(Exception):  # noqa: N818 - an outcome inside this room; what leaves it is a SourceError
-    """Git ended with an error; ``said`` is its standard error."""
-
-    def __init__(self, said: str) -> None:
-        super().__init__(said)
-        self.said = said.strip()
-
-
-class Stalled(GitFailed):
-    """Git was silent for too long and was stopped."""
-
-
-class Missing(Exception):  # noqa: N818
-    """An object is not in the repository."""
-
-
-class Damaged(Exception):  # noqa: N818
-    """An object cannot be read, or is not what its name says."""
 
 
 @functools.cache
@@ -151,7 +131,7 @@ class Repository:
         )
         status, stdout, stderr = outcome
         if status != 0:
-            raise _failure(stderr, self.path)
+            raise failure_of(stderr)
         return bytes(stdout)
 
     def feed(self, *arguments: str, data: bytes) -> bytes:
@@ -181,6 +161,7 @@ class Repository:
             [self._program, *self._options, *arguments],
             as_process=True,
             universal_newlines=True,
+            errors="replace",
             env=environment(protocol, config),
         )
         said: list[str] = []
@@ -212,7 +193,7 @@ class Repository:
         if silent.is_set():
             raise Stalled(f"no word for {patience:.0f} s")
         if status != 0:
-            raise _failure("".join(said), self.path)
+            raise failure_of("".join(said))
         return "".join(answer)
 
     def read(self, name: str) -> tuple[str, bytes]:
@@ -272,25 +253,3 @@ class Repository:
     def pack_bytes(self) -> int:
         """Return the size of all packs."""
         return sum(pack.stat().st_size for pack in (self.path / "objects" / "pack").glob("*.pack"))
-
-
-def _failure(said: str, path: Path) -> Exception:
-    if "No space left on device" in said or "Disk quota exceeded" in said:
-        return DiskError(
-            f"git cannot go on: no space is left on the disk that holds {path}.",
-            hint="Free some space, or point SAGEFIX_CACHE_DIR at another disk.",
-        )
-    return GitFailed(said)
-
-
-def reason(said: str) -> str:
-    """Return the line in which git says why, without its ``fatal:``."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    # After a failure of ssh git only says that it could not read; ssh said why before.
-    errors = [
-        line
-        for line in lines
-        if line.startswith(("fatal:", "error:")) and "Could not read from remote repository" not in line
-    ]
-    said = ([*errors, *lines] or ["git gave no reason"])[0].split(": ", 1)[-1]
-    return re.sub(r"^unable to access '[^']*': ", "", said)

@@ -7,8 +7,9 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from sagefix.errors import PinError, SourceError
+from sagefix.source.failures import Damaged
 from sagefix.source.model import Commit, File, Selection
-from sagefix.source.repository import Damaged, Repository
+from sagefix.source.repository import Repository
 
 _PATTERN = re.compile(r"^/[^*?\[\]\\!#]+$")
 # A tree may name one subtree many times over, so that a small repository unfolds into any number of files.

@@ -58,7 +58,7 @@ def sagefix(*args: str) -> tuple[int, dict[str, Any]]:
 
 def numbers(python: str) -> dict[str, Any]:
     """Run the numerical cases in the target."""
-    script = Path(__file__).with_name("numbers.py")
+    script = Path(__file__).with_name("sageattn_numbers.py")
     done = subprocess.run([python, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -11,9 +11,9 @@ from sagefix.pins.model import Build, Pin, Source
 from sagefix.source.bundles import read_header
 from sagefix.source.environment import environment, leaking
 from sagefix.source.export import _stays_inside
+from sagefix.source.failures import reason
 from sagefix.source.folders import list_files
 from sagefix.source.origins import find_origin
-from sagefix.source.repository import reason
 from sagefix.source.trees import Patterns, is_full_commit
 
 

@@ -1,6 +1,6 @@
 """Runs in the target, on the GPU: ``sageattn`` against an fp64 reference and against SDPA, as one JSON list.
 
-Usage: ``python numbers.py``. Before each call the memory that the output may land in is filled with NaN, so
+Usage: ``python sageattn_numbers.py``. Before each call the memory that the output may land in is filled with NaN, so
 that an output nobody wrote cannot look right by chance.
 """
 
