@@ -46,6 +46,33 @@ def answer_gpus(archs: Sequence[str]) -> None:
     torch.cuda.get_device_capability = get_device_capability
 
 
+def size_of_source(edge: str) -> int:
+    """Size of the file that a line ``build OBJECT: RULE SOURCE`` compiles; 0 when it cannot be told."""
+    source = edge.rpartition(" ")[2].replace("$:", ":").replace("$$", "$")
+    try:
+        return os.path.getsize(source)
+    except OSError:
+        return 0
+
+
+def edges_of(path: str) -> List[tuple[int, str]]:
+    """Split a build file into one text for each edge, with everything that the edge relies on, and its size.
+
+    torch writes an edge as one line. A file with anything else in an edge comes back whole.
+    """
+    with open(path, encoding="utf-8") as stream:
+        lines = stream.read().split("\n")
+    edges = [line for line in lines if line.startswith("build ")]
+    shared = [line for line in lines if not line.startswith(("build ", "default "))]
+    split_up = any(
+        line.startswith("build ") and (line.endswith("$") or after.startswith(" "))
+        for line, after in zip(lines, lines[1:])
+    )
+    if split_up:
+        return [(0, "\n".join(line for line in lines if not line.startswith("default ")))]
+    return [(size_of_source(edge), "\n".join([*shared, edge, ""])) for edge in edges]
+
+
 class Gathering:
     """Collects the build folders of extensions that compile at the same time and runs ninja once for all."""
 
@@ -93,11 +120,19 @@ class Gathering:
                 self.run_ninja(batch[0], verbose, error_prefix)
                 return None
             folder = tempfile.mkdtemp(prefix="ninja-", dir=os.environ.get("SAGEFIX_BUILD_DIR"))
+            # ninja starts what is ready in the order it reads it. A compile of minutes that starts last leaves every
+            # other core idle, and the size of a source tells well enough which one that is.
+            edges = []
+            for directory in sorted(batch):
+                edges += edges_of(os.path.join(directory, "build.ninja"))
+            edges.sort(key=lambda edge: edge[0], reverse=True)
+            names = ["%d.ninja" % number for number in range(len(edges))]
+            for name, (_, text) in zip(names, edges):
+                with open(os.path.join(folder, name), "w", encoding="utf-8") as stream:
+                    stream.write(text)
             with open(os.path.join(folder, "build.ninja"), "w", encoding="utf-8") as stream:
-                for directory in sorted(batch):
-                    path = os.path.join(os.path.abspath(directory), "build.ninja")
-                    escaped = path.replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
-                    stream.write("subninja " + escaped + "\n")
+                # A file read by subninja has rules and variables of its own.
+                stream.write("".join("subninja %s\n" % name for name in names))
             self.run_ninja(folder, verbose, error_prefix)
         except BaseException as error:
             return error

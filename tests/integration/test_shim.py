@@ -76,6 +76,26 @@ def test_three_extensions_become_one_ninja_with_one_counter(shim: ModuleType, tm
     assert all(len(list(folder.glob("*.o"))) == 2 for folder in folders)
 
 
+def test_the_largest_source_starts_first(shim: ModuleType, tmp_path: Path) -> None:
+    folders = []
+    for name, sizes in (("one", (10, 300)), ("two", (2000, 20))):
+        place = tmp_path / name
+        place.mkdir()
+        lines = ["rule compile", "  command = echo $in >> " + str(tmp_path / "order") + " && touch $out"]
+        for size in sizes:
+            (place / f"{size}.cu").write_text("x" * size)
+            lines.append(f"build {place / str(size)}.o: compile {place / str(size)}.cu")
+        (place / "build.ninja").write_text("\n".join([*lines, ""]))
+        folders.append(place)
+
+    def one_at_a_time(build_directory: str, verbose: bool, error_prefix: str) -> None:
+        subprocess.run(["ninja", "-j", "1"], cwd=build_directory, check=True, capture_output=True)
+
+    assert _compile(shim.Gathering(2, one_at_a_time), folders) == [None, None]
+    started = [Path(line).stem for line in (tmp_path / "order").read_text().split()]
+    assert started == ["2000", "300", "20", "10"]
+
+
 def test_a_failure_reaches_every_extension(shim: ModuleType, tmp_path: Path) -> None:
     folders = [_extension(tmp_path, "good"), _extension(tmp_path, "bad", fails=True)]
     outcomes = _compile(shim.Gathering(2, Ninja()), folders)
