@@ -31,7 +31,7 @@ test: dev
 
 # On a machine with a GPU; see docs/gpu-checks.md.
 test-gpu: dev
-	$(BIN)/python -m pytest -m gpu tests/gpu
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m gpu tests/gpu
 
 lint: dev check-readme
 	$(BIN)/ruff check .

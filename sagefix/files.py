@@ -29,7 +29,8 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or path
+        # A copy names both ends, and it is the second that is full or closed.
+        where = error.filename2 or error.filename or path
         if error.errno in _FULL:
             raise DiskError(
                 f"Cannot {doing}: no space is left on the disk that holds {where}.",
@@ -98,13 +99,19 @@ def write_text(path: Path, text: str) -> None:
 
 def make_cache_dir(path: Path) -> Path:
     """Create a folder that may be deleted at any time and mark it so."""
-    with disk_errors(path, "make the cache folder"):
-        path.mkdir(parents=True, exist_ok=True)
-        tag = path / CACHEDIR_TAG
-        if not tag.exists():
-            tag.write_text(
-                f"{_CACHEDIR_SIGNATURE}\n# This folder is a cache of sagefix and can be deleted.\n"
-            )
+    try:
+        with disk_errors(path, "make the cache folder"):
+            path.mkdir(parents=True, exist_ok=True)
+            tag = path / CACHEDIR_TAG
+            if not tag.exists():
+                tag.write_text(
+                    f"{_CACHEDIR_SIGNATURE}\n# This folder is a cache of sagefix and can be deleted.\n"
+                )
+    except OSError as error:
+        raise DiskError(
+            f"Cannot make the cache folder {path}: {error.strerror or error}.",
+            hint="Choose another place with SAGEFIX_CACHE_DIR.",
+        ) from error
     return path
 
 

@@ -1,8 +1,8 @@
 """Where sagefix keeps things, and what the user set once for all commands.
 
 Order of precedence: flags, then ``SAGEFIX_*`` variables, then ``sagefix.toml`` (or, without one,
-``[tool.sagefix]`` in ``pyproject.toml``) of the working folder, then defaults. Flags and variables are read by
-the command line.
+``[tool.sagefix]`` in ``pyproject.toml``) of the working folder, then defaults. Flags and variables are read
+by the command line.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ work="$PWD/.demo"
 rm -rf "$work"
 mkdir -p "$work"
 export SAGEFIX_CACHE_DIR="$work/cache" SAGEFIX_WHEELHOUSE="$work/wheels" SAGEFIX_PIN=demo
-unset SAGEFIX_PYTHON SAGEFIX_REF SAGEFIX_SOURCE SAGEFIX_ARCH SAGEFIX_INDEX
+unset SAGEFIX_PYTHON SAGEFIX_SOURCE SAGEFIX_ARCH SAGEFIX_INDEX
 started=$(date +%s)
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs sagefix from this checkout: on PATH if it is there, else from .venv, which is made on the first call.
+# Runs sagefix from this checkout, out of an environment of its own (.venv) that is made on the first call.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="${SAGEFIX_VENV:-$here/.venv}"
@@ -21,5 +21,9 @@ if [ ! -x "$venv/bin/sagefix" ]; then
   "$python" -m venv "$venv" >&2
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$here" >&2
 fi
-# The default target is the environment that is active where this was called, not sagefix's own.
+# Without --python the target is the environment that is active where this was called, else the Python on PATH:
+# sagefix's own environment is never meant.
+if [ -z "${SAGEFIX_PYTHON:-}${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && python="$(command -v python3)"; then
+  export SAGEFIX_PYTHON="$python"
+fi
 exec "$venv/bin/sagefix" "$@"

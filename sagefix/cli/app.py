@@ -33,8 +33,8 @@ def _version(value: bool) -> None:
 
 
 @app.callback(
-    epilog="Example: sagefix install --python ComfyUI/venv   Exit codes: 0 all is well; each kind of failure has "
-    "its own (docs/exit-codes.md)."
+    epilog="Example: sagefix install --python ComfyUI/venv   Exit codes: 0 all is well; each kind of failure "
+    "has its own (docs/exit-codes.md)."
 )
 def root(
     version: Annotated[
@@ -43,8 +43,8 @@ def root(
 ) -> None:
     """From a pinned commit to a SageAttention that is right on this GPU.
 
-    SageAttention 2.2.0 installs, imports and is silently wrong on H100, H200 and GH200. sagefix builds the commit
-    that works for your GPU and your torch, keeps the wheel, installs it and checks it.
+    SageAttention 2.2.0 installs, imports and is silently wrong on H100, H200 and GH200. sagefix builds the
+    commit that works for your GPU and your torch, keeps the wheel, installs it and checks it.
     """
 
 

@@ -46,6 +46,8 @@ def build(
     The GPU need not be there: --arch names it.
     """
     with running("build", json=json, quiet=quiet, verbose=verbose) as outcome:
+        from msgspec import structs
+
         from sagefix.workflows.build import build as run_build
         from sagefix.workflows.build import copy_out
         from sagefix.workflows.situation import Request, open_wheelhouse, survey
@@ -68,7 +70,9 @@ def build(
             rebuild=rebuild,
         )
         copied = copy_out(made.wheel, output) if output else None
-        outcome.result(made, lambda console: render(console, made, copied))
+        outcome.result(
+            {**structs.asdict(made), "copied": copied}, lambda console: render(console, made, copied)
+        )
 
 
 def render(console: Console, made: Made, copied: Path | None) -> None:

@@ -129,7 +129,7 @@ def render(console: Console, installed: Installed, *, verbose: bool) -> None:
             f"Would {made} {installed.project} {installed.version} {where}into {installed.interpreter}"
         )
         console.print(
-            f"  wheel: {installed.wheel}\n  key: {installed.key or 'none (not built by sagefix)'}",
+            f"  wheel: {installed.wheel}\n  key: {installed.key or 'unknown'}",
             soft_wrap=True,
         )
         for command in installed.commands:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -134,18 +134,35 @@ def running(command: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator
     if json:
         print_envelope(command, outcome.value, error)
     elif outcome.render is not None and not (quiet and error is None):
-        outcome.render(stdout_console())
+        outcome.render(cast("Console", Screen()))
     if error is not None:
         if not json:
             print_error(error)
         raise typer.Exit(error.exit_code)
 
 
-def stdout_console() -> Console:
-    """Return the console for results; wide when nobody's terminal sets a width."""
-    from rich.console import Console
+class Screen:
+    """The console for results. A line without markup goes out as it is: rich is imported for the others alone,
+    since that takes longer than most commands have to say.
+    """
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140, soft_wrap=False)
+    def __init__(self) -> None:
+        self._console: Console | None = None
+
+    def print(self, *drawn: Any, **options: Any) -> None:
+        """Print as rich's console does."""
+        plain = len(drawn) == 1 and isinstance(drawn[0], str) and "[" not in drawn[0]
+        if plain and options.keys() <= {"soft_wrap", "highlight"}:
+            typer.echo(drawn[0])
+            return
+        if self._console is None:
+            from rich.console import Console
+
+            # Wide when nobody's terminal sets a width.
+            self._console = Console(
+                highlight=False, width=None if sys.stdout.isatty() else 140, soft_wrap=False
+            )
+        self._console.print(*drawn, **options)
 
 
 def _set_up_logging(*, verbose: bool) -> None:

@@ -38,13 +38,17 @@ def save_wheel(
 ) -> None:
     """Turn what is installed, however it got there, into a wheel in the wheelhouse."""
     with running("save-wheel", json=json, quiet=quiet, verbose=verbose) as outcome:
+        from msgspec import structs
+
         from sagefix.workflows.build import copy_out
         from sagefix.workflows.save import save
         from sagefix.workflows.situation import open_wheelhouse
 
         saved = save(pin, python, open_wheelhouse(wheelhouse, create=True), replace=replace)
         copied = copy_out(saved.wheel, output) if output else None
-        outcome.result(saved, lambda console: render(console, saved, copied))
+        outcome.result(
+            {**structs.asdict(saved), "copied": copied}, lambda console: render(console, saved, copied)
+        )
 
 
 def render(console: Console, saved: Saved, copied: Path | None) -> None:

@@ -12,21 +12,12 @@ import msgspec
 
 from sagefix.errors import InstallError, ProcessError
 from sagefix.process import find_program, quote, run
+from sagefix.settings import cache_dir
 from sagefix.targets.model import Interpreter
 
 _TIMEOUT_S = 600.0
-
-_REDIRECTING = (
-    "PIP_CONSTRAINT",
-    "PIP_PREFIX",
-    "PIP_REQUIREMENT",
-    "PIP_REQUIRE_VIRTUALENV",
-    "PIP_TARGET",
-    "PIP_USER",
-    "UV_CONSTRAINT",
-    "UV_PREFIX",
-    "UV_TARGET",
-)
+# Where uv keeps its files; nothing else that is set for uv or pip may change what is installed where.
+_KEPT = ("UV_CACHE_DIR", "UV_NO_CACHE")
 
 InstallerChoice = Literal["auto", "uv", "pip"]
 
@@ -38,14 +29,23 @@ class Installer(msgspec.Struct, frozen=True, kw_only=True):
     program: tuple[str, ...]
 
     def install_command(
-        self, interpreter: Interpreter, wheel: Path, *, break_system: bool = False
+        self, interpreter: Interpreter, wheel: Path, *, again: bool = True, break_system: bool = False
     ) -> list[str]:
-        """Return the command that installs exactly this wheel and touches nothing else."""
+        """Return the command that installs exactly this wheel and touches nothing else.
+
+        ``again``: its version is, or may be, installed already. uv replaces every other version by itself, and
+        ``--reinstall`` makes it ask the interpreter anew, which takes longer than the installation.
+
+        By default uv links what it installs to its cache, and whoever edits the one in place has changed the
+        other (https://docs.astral.sh/uv/reference/settings/#link-mode). So files are copied, and a second
+        installation, which may be there to repair the first, takes them from the wheel and not from the cache.
+        """
         extra = ["--break-system-packages"] if break_system else []
         if self.kind == "uv":
             return [
                 *self.program, "pip", "install", "--python", interpreter.executable,
-                "--no-deps", "--no-index", "--reinstall", *extra, str(wheel),
+                "--no-deps", "--no-index", "--link-mode", "copy",
+                *(["--reinstall", "--no-cache"] if again else []), *extra, str(wheel),
             ]  # fmt: skip
         return [
             *self.program, "install", "--no-deps", "--no-index", "--force-reinstall",
@@ -109,7 +109,8 @@ def require_writable(interpreter: Interpreter, *, break_system: bool) -> None:
 def call(command: list[str], doing: str) -> None:
     """Run an installer's command; raise :class:`InstallError` with its own words when it fails."""
     try:
-        run(command, env=_environment(), timeout=_TIMEOUT_S)
+        # Not in the user's folder: pip is a module, and a json.py there would be imported instead of Python's.
+        run(command, cwd=cache_dir(), env=_environment(), timeout=_TIMEOUT_S)
     except ProcessError as error:
         tail = str(error.details.get("tail", ""))
         hint = "The disk is full." if "No space left" in tail or "os error 28" in tail else ""
@@ -121,9 +122,25 @@ def call(command: list[str], doing: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The user's environment without what would redirect the installer to other folders or indexes."""
-    # sagefix's own pip must find sagefix's packages, so PYTHONPATH stays as it is here.
-    variables = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
+    """The user's environment without what would lead the installer to other folders or indexes.
+
+    Configuration files do that as well, and uv reads those of the working folder:
+    https://docs.astral.sh/uv/concepts/configuration-files/,
+    https://pip.pypa.io/en/stable/topics/configuration/. ``PYTHONPATH`` stays: sagefix's own pip may need it.
+    """
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or not name.startswith(("PIP_", "UV_"))
+    }
     # Progress is told by sagefix; a wheel at hand needs no network.
-    variables.update({"UV_NO_PROGRESS": "1", "UV_OFFLINE": "1", "PIP_PROGRESS_BAR": "off"})
+    variables.update(
+        {
+            "UV_NO_CONFIG": "1",
+            "UV_NO_PROGRESS": "1",
+            "UV_OFFLINE": "1",
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_PROGRESS_BAR": "off",
+        }
+    )
     return variables

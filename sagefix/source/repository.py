@@ -120,18 +120,20 @@ class Repository:
         self._git.clear_cache()
 
     def run(self, *arguments: str, stdin: BinaryIO | None = None) -> bytes:
-        """Run a git command that speaks to nobody; return its standard output. Raises :class:`GitFailed`."""
-        outcome: Any = self._git.execute(
-            [self._program, *self._options, *arguments],
-            istream=stdin,
-            with_extended_output=True,
-            with_exceptions=False,
-            stdout_as_string=False,
-            strip_newline_in_stdout=False,
+        """Run a git command that speaks to nobody; return its standard output. Raises :class:`GitFailed`.
+
+        When the wait for it is interrupted, it ends, too.
+        """
+        process: Any = self._git.execute(
+            [self._program, *self._options, *arguments], istream=stdin, as_process=True
         )
-        status, stdout, stderr = outcome
-        if status != 0:
-            raise failure_of(stderr)
+        try:
+            stdout, stderr = process.proc.communicate()
+        except BaseException:
+            end_session(process.proc.pid)
+            raise
+        if process.proc.returncode != 0:
+            raise failure_of(stderr.decode(errors="replace"))
         return bytes(stdout)
 
     def feed(self, *arguments: str, data: bytes) -> bytes:

@@ -21,7 +21,7 @@ _UNCHECKED = "-allow-unsupported-compiler"
 
 
 class Compiler(msgspec.Struct, frozen=True, kw_only=True):
-    """A C++ compiler. ``command`` is how it is called (``("ccache", "/usr/bin/g++")``), ``path`` its program.
+    """A C or C++ compiler. ``command`` is how it is called (``("ccache", "/usr/bin/g++")``), ``path`` its program.
 
     ``kind`` is ``"gcc"`` or ``"clang"``, ``version`` like ``"12.2.0"``, both read from the macros it defines.
     ``named_by`` is the variable that chose it, empty for the default.
@@ -69,6 +69,23 @@ def find_host_compiler(env: Mapping[str, str] | None = None) -> Compiler:
     )
 
 
+def find_c_compiler(env: Mapping[str, str] | None = None) -> Compiler:
+    """Return the compiler of C sources and extensions: ``CC``, else ``cc``, ``gcc`` or ``clang`` on ``PATH``.
+
+    Raises :class:`ToolchainError`.
+    """
+    environment = os.environ if env is None else env
+    if environment.get("CC", "").strip():
+        return _describe(shlex.split(environment["CC"]), "CC", environment, "c")
+    for name in ("cc", "gcc", "clang"):
+        if find_program(name, environment) is not None:
+            return _describe([name], "", environment, "c")
+    raise ToolchainError(
+        "No C compiler was found.",
+        hint="Install one (Debian, Ubuntu: apt install gcc; Fedora: dnf install gcc), or set CC.",
+    )
+
+
 def find_nvcc_host_compiler(env: Mapping[str, str] | None = None) -> Compiler:
     """Return the compiler that nvcc will call, which may be another one than that of the C++ sources.
 
@@ -96,7 +113,9 @@ def _ccbin(flags: str) -> str:
     return ""
 
 
-def _describe(command: Sequence[str], named_by: str, env: Mapping[str, str]) -> Compiler:
+def _describe(
+    command: Sequence[str], named_by: str, env: Mapping[str, str], language: str = "c++"
+) -> Compiler:
     """Ask a compiler for its predefined macros, which are what nvcc's and torch's headers look at."""
     said_by = f"{named_by} names {quote(command)}, which" if named_by else quote(command)
     # A wrapper such as ccache stands before the compiler itself.
@@ -107,10 +126,10 @@ def _describe(command: Sequence[str], named_by: str, env: Mapping[str, str]) -> 
             hint="Correct the variable." if named_by else "Install g++, or set CC and CXX.",
         )
     try:
-        said = run([*command, "-E", "-dM", "-x", "c++", os.devnull], env=env, timeout=_TIMEOUT_S).stdout
+        said = run([*command, "-E", "-dM", "-x", language, os.devnull], env=env, timeout=_TIMEOUT_S).stdout
     except ProcessError as error:
         raise ToolchainError(
-            f"{said_by} does not compile C++: {error.message}",
+            f"{said_by} does not compile {language.upper()}: {error.message}",
             hint="Install its C++ part (Debian, Ubuntu: apt install g++), or set CC and CXX to another one.",
             details=error.details,
         ) from error
@@ -172,14 +191,15 @@ def _int(found: re.Match[str] | None) -> int:
 def check_host_compiler(
     env: Mapping[str, str] | None = None, *, bounds: Bounds | None = None, nvcc: str = ""
 ) -> tuple[Check, ...]:
-    """Say for the C++ compiler, and for nvcc's if it is another one, whether it is accepted.
+    """Say for the compiler, and for nvcc's if it is another one, whether it is accepted.
 
     ``bounds`` are those of :func:`read_bounds`, ``nvcc`` what to call the toolkit (``"nvcc 13.0"``); both
     are left out for a pin without CUDA.
     """
     environment = os.environ if env is None else env
     try:
-        own = find_host_compiler(environment)
+        # Without CUDA there is C to compile, and a machine may well have no C++ compiler.
+        own = find_host_compiler(environment) if nvcc else find_c_compiler(environment)
         for_nvcc = find_nvcc_host_compiler(environment) if nvcc else own
     except ToolchainError as error:
         return (Check(name="host compiler", status="failure", found=error.message, fix=error.hint),)

@@ -18,8 +18,8 @@ _LEFTOVER_AGE_S = 3600.0
 def superfluous(entries: Sequence[Facts], *, keep: int | None, unproven: bool) -> dict[str, str]:
     """Return the file names that go, each with the reason.
 
-    ``entries`` are newest first. ``keep`` counts within one project, Python, platform, archs and torch: those
-    are wheels of which a target would take one.
+    ``entries`` are newest first. ``keep`` counts within one project, commit, Python, platform, archs and
+    torch: those are wheels of which a target would take one.
     """
     going: dict[str, str] = {}
     seen: dict[tuple[object, ...], int] = {}
@@ -31,7 +31,9 @@ def superfluous(entries: Sequence[Facts], *, keep: int | None, unproven: bool) -
         group = _group(facts)
         seen[group] = seen.get(group, 0) + 1
         if keep is not None and seen[group] > keep:
-            going[facts.filename] = f"{seen[group] - 1} newer for the same Python, platform, archs and torch"
+            going[facts.filename] = (
+                f"{seen[group] - 1} newer for the same commit, Python, platform, archs and torch"
+            )
     return going
 
 
@@ -49,4 +51,4 @@ def leftovers(root: Path) -> list[Path]:
 
 def _group(facts: Facts) -> tuple[object, ...]:
     tags = parse_wheel_filename(facts.filename)[3]
-    return (facts.project, tags, facts.label.archs, facts.label.torch)
+    return (facts.project, facts.label.commit, tags, facts.label.archs, facts.label.torch)

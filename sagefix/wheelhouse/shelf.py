@@ -35,6 +35,7 @@ TOLERATED = frozenset({"README.md", ".gitkeep", ".gitignore"})
 START_AGAIN = "Move the wheels away and add them to a new wheelhouse with `sagefix wheelhouse add`."
 """What to do when nobody can tell any more what the folder was."""
 
+_OTHER_CONTENT = "has other content than when it was added"
 _CHECK_HINT = "`sagefix wheelhouse check` lists everything that is wrong with it."
 
 
@@ -197,19 +198,23 @@ def whole(root: Path, sidecar: Sidecar) -> Facts:
             damage = f"is {seen.st_size} bytes long instead of {sidecar.size}"
         elif seen.st_mtime_ns != sidecar.mtime_ns:
             if sha256_file(path) != sidecar.sha256:
-                damage = "has other content than when it was added"
+                damage = _OTHER_CONTENT
             else:
                 with contextlib.suppress(OSError):
                     os.utime(path, ns=(seen.st_atime_ns, sidecar.mtime_ns))
     except OSError as error:
         damage = f"cannot be read ({error.strerror})"
     if damage:
-        raise WheelhouseError(
-            f"The wheelhouse is damaged: {path} {damage}.",
-            hint=f"Delete the file or add the right one with --replace. {_CHECK_HINT}",
-            details={"filename": sidecar.facts.filename},
-        )
+        raise _damaged(path, damage)
     return msgspec.structs.replace(sidecar.facts, where=str(path), proof=proof_of(sidecar.proofs))
+
+
+def require_content(path: Path, sha256: str) -> None:
+    """Hash a kept wheel; raises :class:`WheelhouseError` when its content is not what was added."""
+    with read_errors(path):
+        found = sha256_file(path)
+    if found != sha256:
+        raise _damaged(path, _OTHER_CONTENT)
 
 
 def holds(path: Path, data: bytes) -> bool:
@@ -232,6 +237,14 @@ def empty_enough(root: Path) -> bool:
 
 class _Versioned(msgspec.Struct):
     schema: int = 0
+
+
+def _damaged(path: Path, damage: str) -> WheelhouseError:
+    return WheelhouseError(
+        f"The wheelhouse is damaged: {path} {damage}.",
+        hint=f"Delete the file or add the right one with --replace. {_CHECK_HINT}",
+        details={"filename": path.name},
+    )
 
 
 _SIDECAR = msgspec.json.Decoder(Sidecar)

@@ -21,7 +21,7 @@ from sagefix import __version__
 from sagefix.checks import Check
 from sagefix.errors import DiskError, WheelError, WheelhouseError
 from sagefix.files import aside, sha256_bytes, sha256_file, write_bytes
-from sagefix.wheelhouse import index, shelf
+from sagefix.wheelhouse import shelf
 from sagefix.wheelhouse.locking import locked
 from sagefix.wheelhouse.model import (
     LEVELS,
@@ -106,9 +106,20 @@ class Wheelhouse:
         sidecar = self.sidecar(filename)
         return None if sidecar is None else shelf.whole(self._path, sidecar)
 
+    def path_of(self, filename: str) -> Path:
+        """Return where a wheel of this name lies, or would. Raises :class:`WheelhouseError`: not a wheel's name."""
+        return self._beside(filename)
+
     def sidecar(self, filename: str) -> Sidecar | None:
         """Return everything that is kept beside a wheel, its proofs among it, or None."""
         return shelf.read_sidecar(self._beside(filename, SIDECAR_SUFFIX))
+
+    def require_intact(self, facts: Facts) -> None:
+        """Hash a kept wheel and compare: what is handed to an installer is what was checked when it was added.
+
+        Raises :class:`WheelhouseError` when the content is another.
+        """
+        shelf.require_content(Path(facts.where), facts.sha256)
 
     def add(self, wheel: Path, *, move: bool = False, replace: bool = False) -> Facts:
         """Keep a wheel: check it, copy it (``move``: and delete the original), index it.
@@ -270,6 +281,8 @@ class Wheelhouse:
         return any(gone)
 
     def _write_pages(self) -> None:
+        from sagefix.wheelhouse import index
+
         wanted = index.pages(shelf.read_all(self._path))
         for name, data in wanted.items():
             if not shelf.holds(self._path / name, data):

@@ -182,7 +182,8 @@ class Web:
                 )
             here = there
         raise RemoteIndexError(
-            f"{shown(url)} redirects more than {_MAX_REDIRECTS} times, the last to {shown(here)}."
+            f"{shown(url)} redirects more than {_MAX_REDIRECTS} times, the last to {shown(here)}.",
+            hint="Tell whoever runs the index, or give the address where its pages really are.",
         )
 
     def _require_allowed(self, url: str) -> None:

@@ -21,8 +21,9 @@ UNKNOWN = "unknown"
 SHORT = 7
 """Digits of a commit in a label: as many as git shows and people quote."""
 
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
-_COMMIT_SEGMENT = re.compile(r"g?[0-9a-f]{7,64}")
+# "dir" stands before the tree id of a plain folder, which has no commit to show (sagefix.source.plain).
+_COMMIT = re.compile(r"[0-9a-f]{7,64}|dir[0-9a-f]{7,64}")
+_COMMIT_SEGMENT = re.compile(r"g?[0-9a-f]{7,64}|dir[0-9a-f]{7,64}")
 _CUDA = re.compile(r"cu(\d{2,4})")
 _ARCH = re.compile(r"sm(\d{2,3})[af]?(ptx)?")
 
@@ -55,6 +56,8 @@ def short_commit(commit: str) -> str:
         return UNKNOWN
     if not _COMMIT.fullmatch(commit):
         raise WheelError(f"{commit!r} is not a commit: at least {SHORT} hexadecimal digits are needed.")
+    if commit.startswith("dir"):
+        return commit
     for length in range(SHORT, len(commit) + 1):
         if not commit[:length].isdigit():
             return commit[:length]

@@ -89,11 +89,13 @@ class LibraryFinder:
             elf: Any = ELFFile(self._open_files.enter_context(path.open("rb")))
             if machine_name(elf) != self.machine:
                 return None
-            dynamic = elf.get_section_by_name(".dynamic")
+            # One walk: asked by name, pyelftools reads every section twice, hash tables of megabytes among them.
+            sections = {section.name: section for section in elf.iter_sections()}
+            dynamic = sections.get(".dynamic")
             tags = list(dynamic.iter_tags()) if dynamic is not None else []
             # Distributions leave DT_HASH beside the GNU table or instead of it; the first that exists is
             # complete.
-            tables = [elf.get_section_by_name(name) for name in (".gnu.hash", ".hash")]
+            tables = [sections.get(name) for name in (".gnu.hash", ".hash")]
             search = [tag.rpath for tag in tags if tag.entry.d_tag == "DT_RPATH"]
             search += [tag.runpath for tag in tags if tag.entry.d_tag == "DT_RUNPATH"]
             origin = str(path.resolve().parent)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from wheel.wheelfile import WheelFile
 
@@ -24,6 +26,7 @@ class _ReproducibleWheel(WheelFile):  # type: ignore[misc]  # the wheel project 
     """A :class:`WheelFile` whose entries, RECORD included, depend on nothing but name, content and epoch."""
 
     epoch = _EARLIEST
+    fp: Any  # of zipfile, None once it is closed
 
     def writestr(
         self,
@@ -41,6 +44,17 @@ class _ReproducibleWheel(WheelFile):  # type: ignore[misc]  # the wheel project 
         info.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
         info.compress_type = self.compression
         super().writestr(info, data, compress_type)
+
+    def close(self) -> None:
+        """Write RECORD and the end of the archive, once: on a full disk the destructor would try again."""
+        try:
+            super().close()
+        except OSError:
+            stream, self.fp = self.fp, None
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+            raise
 
 
 def write_wheel(

@@ -31,7 +31,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except FileNotFoundError as error:
-        raise WheelError(f"{path} does not exist.") from error
+        raise WheelError(f"{path} does not exist.", hint="Check the path.") from error
     except zipfile.BadZipFile as error:
         size = path.stat().st_size
         raise WheelError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,14 +13,16 @@ from sagefix import __version__
 from sagefix.building.backend import Built, Workplace, require_disk, run_backend
 from sagefix.building.plan import Plan, make_plan
 from sagefix.checks import Check, failures
-from sagefix.errors import WheelError
+from sagefix.errors import WheelError, WheelhouseError
 from sagefix.files import aside, disk_errors, make_cache_dir
 from sagefix.pins.model import Pin
+from sagefix.process import quote
 from sagefix.progress import note, task
 from sagefix.settings import cache_dir
 from sagefix.source.export import commit_time, export
 from sagefix.source.fetch import fetch
 from sagefix.source.model import Fetched
+from sagefix.targets.compilers import find_c_compiler
 from sagefix.targets.cuda import Toolkit, find_host_compiler, find_toolkit, library_folders, require_toolkit
 from sagefix.targets.host import Jobs, compile_jobs, cores, memory
 from sagefix.targets.model import Target
@@ -53,8 +55,9 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 def plan_build(situation: Situation) -> tuple[Plan, Toolkit | None]:
     """Find the compilers and decide the plan. Nothing is compiled, not even on trial."""
     require_packages(situation.target.interpreter, situation.pin.build.requires)
-    compiler = find_host_compiler(os.environ)
-    toolkit = find_toolkit(None, os.environ) if situation.pin.device == "cuda" else None
+    cuda = situation.pin.device == "cuda"
+    compiler = find_host_compiler(os.environ) if cuda else find_c_compiler(os.environ)
+    toolkit = find_toolkit(None, os.environ) if cuda else None
     plan = make_plan(situation.pin, situation.revision, situation.target, toolkit=toolkit, compiler=compiler)
     return plan, toolkit
 
@@ -88,6 +91,11 @@ def build(
     if not rebuild and (kept := _kept(wheelhouse, plan)) is not None:
         return Made(wheel=kept, plan=plan, compiled=False)
     require_tools(situation, toolkit)
+    if not os.access(wheelhouse.path, os.W_OK):
+        raise WheelhouseError(
+            f"{wheelhouse.path} is not writable, so that a build could not be kept there.",
+            hint="Choose another folder with --wheelhouse or SAGEFIX_WHEELHOUSE.",
+        )
     with Workplace(plan.key) as workplace:
         if (workplace.waited or not rebuild) and (kept := _kept(wheelhouse, plan)) is not None:
             return Made(wheel=kept, plan=plan, compiled=False)
@@ -213,14 +221,13 @@ def _record(pin: Pin, plan: Plan, target: Target, built: Built, fetched: Fetched
     )
 
 
-def plan_command(plan: Plan) -> Sequence[str]:
-    """Return what a build of the plan comes to, as the command one would type by hand."""
-    variables = []
-    if plan.identity.archs:
-        variables.append(f"TORCH_CUDA_ARCH_LIST='{';'.join(plan.identity.archs)}'")
-    if plan.toolkit:
-        variables.append(f"CUDA_HOME={plan.toolkit}")
-    return [*variables, plan.python, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "."]
+def plan_command(plan: Plan) -> str:
+    """Return what a build of the plan comes to, as one would type it in the source; the shim does the rest."""
+    variables = {"TORCH_CUDA_ARCH_LIST": ";".join(plan.identity.archs), "CUDA_HOME": plan.toolkit}
+    words = [f"{name}={shlex.quote(value)}" for name, value in variables.items() if value]
+    return " ".join(
+        [*words, quote([plan.python, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "."])]
+    )
 
 
 def copy_out(wheel: Facts, folder: Path) -> Path:

@@ -14,6 +14,7 @@ from sagefix.installing.installer import choose_installer, require_writable
 from sagefix.pins.load import load_pin
 from sagefix.pins.model import Pin, Recipe, Revision
 from sagefix.pins.refs import refuse_known_bad
+from sagefix.progress import SilentReporter, reporting
 from sagefix.proof.verify import verify
 from sagefix.settings import cache_dir
 from sagefix.source.fetch import fetch, resolve
@@ -48,7 +49,8 @@ def examine(request: Request) -> tuple[Check, ...]:
         )
     else:
         checks += _in_target(pin, recipe, revision, interpreter, request)
-    checks.append(check_disk(cache_dir(), DISK_NEEDED))
+    if (folder := _attempt(checks, "disk", cache_dir)) is not None:
+        checks.append(check_disk(folder, DISK_NEEDED))
     if revision is not None:
         checks.append(_source(pin, revision, request))
     checks.append(_wheelhouse(request, pin))
@@ -143,7 +145,9 @@ def _source(pin: Pin, revision: Revision, request: Request) -> Check:
     """The cache if it holds the commit, else whether the source can be reached."""
     name = "source"
     try:
-        fetched = fetch(pin, revision.commit, tree=revision.tree, origin=request.source, offline=True)
+        # Asked to look at what is at hand only; the user was not, and need not hear of it.
+        with reporting(SilentReporter()):
+            fetched = fetch(pin, revision.commit, tree=revision.tree, origin=request.source, offline=True)
     except SagefixError as error:
         if request.offline:
             return _failure(name, error)

@@ -5,25 +5,27 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from sagefix.checks import failures
 from sagefix.errors import NoWheelError, RemoteIndexError, SagefixError, VerificationError
 from sagefix.installing.installer import Installer, InstallerChoice, call, choose_installer, require_writable
 from sagefix.installing.stash import Stash, installed, remove_incomplete
 from sagefix.process import quote
 from sagefix.progress import note, task, warn
 from sagefix.proof.model import Level, Verdict
-from sagefix.proof.verify import verify
 from sagefix.targets.model import Interpreter, Target
 from sagefix.wheelhouse.model import Decision
-from sagefix.wheelhouse.remote import candidates, download
 from sagefix.wheelhouse.select import select
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.model import RECORD_NAME, Facts
-from sagefix.workflows.build import Made, build, plan_build, require_tools
+from sagefix.workflows.proofs import keep_proof
 from sagefix.workflows.situation import Request, Situation, open_wheelhouse, survey
+
+if TYPE_CHECKING:
+    from sagefix.building.plan import Plan
 
 VerifyChoice = Literal["auto", "import", "static", "none"]
 
@@ -44,7 +46,8 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
     """What an install did, or with ``--dry-run`` would do.
 
     ``action``: ``"installed"``, ``"already installed"`` or ``"planned"``. ``before`` is the version that was there
-    (empty: none). ``commands`` are those that were or would be run. ``seconds`` per step, by name.
+    (empty: none). ``commands`` are those that were or would be run, a build as one would type it. ``seconds`` per
+    step, by name. ``plan`` is what would be built, with ``--dry-run`` alone.
     """
 
     action: Literal["installed", "already installed", "planned"]
@@ -63,14 +66,15 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]
     log: str = ""
     key: str = ""
+    plan: Plan | None = None
 
 
 def install(request: Request, options: InstallOptions) -> Installed:
     """Install the pinned commit into the target and verify it.
 
     Raises what :func:`~sagefix.workflows.situation.survey` and :func:`~sagefix.workflows.build.build` raise;
-    :class:`NoWheelError` with ``no_build``; :class:`InstallError`; :class:`VerificationError` after what was
-    installed before was put back.
+    :class:`NoWheelError` with ``no_build``; :class:`WheelhouseError` when the wheel is not what was kept;
+    :class:`InstallError`; :class:`VerificationError` after what was installed before was put back.
     """
     clock = _Clock()
     situation = survey(request)
@@ -81,26 +85,40 @@ def install(request: Request, options: InstallOptions) -> Installed:
     decisions = _decide(situation, request, wheelhouse)
     clock.lap("choose")
     if options.dry_run:
-        return _dry_run(situation, options, installer, decisions, clock)
+        return _dry_run(situation, options, installer, wheelhouse, decisions, clock)
     made = _obtain(situation, request, options, wheelhouse, decisions)
     clock.lap("build" if made.compiled else "fetch")
-    return _put_in(situation, options, installer, wheelhouse, made, decisions, clock)
+    stash = Stash(situation.target.interpreter, situation.pin.project)
+    with stash.locked():
+        return _put_in(situation, options, installer, stash, wheelhouse, made, decisions, clock)
 
 
 def _decide(situation: Situation, request: Request, wheelhouse: Wheelhouse) -> tuple[Decision, ...]:
     """Judge every wheel at hand, those of the wheelhouse and those of the indexes."""
     pin = situation.pin
     facts = list(wheelhouse.entries(pin.project))
+    unreachable: RemoteIndexError | None = None
     for url in request.index:
         if request.offline and not url.startswith("file:"):
             raise RemoteIndexError(
                 f"--offline and the index {url} exclude each other.", hint="Leave one of them out."
             )
-        with task(f"Reading {url}"):
-            facts.extend(candidates(url, pin.project, tags=situation.target.interpreter.tags))
-    return tuple(
+        from sagefix.wheelhouse.remote import candidates
+
+        try:
+            with task(f"Reading {url}"):
+                facts.extend(candidates(url, pin.project, tags=situation.target.interpreter.tags))
+        except RemoteIndexError as error:
+            unreachable = unreachable or error
+    decisions = tuple(
         select(facts, situation.target, pin, situation.revision, allow_known_bad=request.allow_known_bad)
     )
+    if unreachable is not None:
+        # Who names an index does not want to compile for minutes because it did not answer.
+        if _best(decisions) is None:
+            raise unreachable
+        warn(f"{unreachable} A wheel at hand fits all the same.")
+    return decisions
 
 
 def _obtain(
@@ -109,27 +127,32 @@ def _obtain(
     options: InstallOptions,
     wheelhouse: Wheelhouse,
     decisions: tuple[Decision, ...],
-) -> Made:
+) -> _Obtained:
     """Return the best wheel at hand, else build it."""
     if not options.rebuild and (chosen := _best(decisions)) is not None:
         facts = chosen.facts
         if "://" in facts.where:
             facts = _take_in(wheelhouse, facts)
-        return Made(wheel=facts, plan=None, compiled=False)
+        return _Obtained(wheel=facts)
     if options.no_build:
         raise NoWheelError(
             f"No wheel at hand fits, and --no-build forbids to build one. {_refusals(decisions)}",
             hint="Leave --no-build out, or name an index that has it with --index URL.",
             details={"decisions": msgspec.to_builtins(decisions, enc_hook=str)},
         )
-    return build(
+    # A build needs half of sagefix, an install from the wheelhouse none of that: a third of its start.
+    from sagefix.workflows.build import build
+
+    made = build(
         situation, wheelhouse, source=request.source, offline=request.offline, rebuild=options.rebuild
     )
+    return _Obtained(wheel=made.wheel, compiled=made.compiled, log=made.log)
 
 
 def _take_in(wheelhouse: Wheelhouse, facts: Facts) -> Facts:
     """Download a wheel of an index into the wheelhouse."""
     from sagefix.settings import cache_dir
+    from sagefix.wheelhouse.remote import download
 
     path = download(facts, cache_dir() / "downloads")
     try:
@@ -142,45 +165,50 @@ def _put_in(
     situation: Situation,
     options: InstallOptions,
     installer: Installer,
+    stash: Stash,
     wheelhouse: Wheelhouse,
-    made: Made,
+    made: _Obtained,
     decisions: tuple[Decision, ...],
     clock: _Clock,
 ) -> Installed:
     pin, target = situation.pin, situation.target
     interpreter, wheel = target.interpreter, made.wheel
-    stash = Stash(interpreter, pin.project)
     stash.recover(installer)
     remove_incomplete(interpreter, pin.project)
     previous = installed(interpreter, pin.project)
     before = previous.version if previous else ""
-    command = installer.install_command(interpreter, Path(wheel.where), break_system=options.break_system)
+    command = installer.install_command(
+        interpreter, Path(wheel.where), again=before == wheel.version, break_system=options.break_system
+    )
     already = not options.reinstall and not options.rebuild and _is_installed(interpreter, wheel)
     commands: tuple[str, ...] = ()
+    level = _level(options.verify, target, pin.device)
+    verdict = None
+    if already and level is not None:
+        verdict = _verify(situation, wheel, level, clock)
+        if verdict.passed:
+            keep_proof(wheelhouse, wheel, verdict, pin)
+        else:
+            bad = ", ".join(check.name for check in failures(verdict.checks))
+            warn(f"{pin.project} {before} is installed, but does not pass ({bad}); installing it again.")
+            already = False
     if not already:
-        stash.take()
+        wheelhouse.require_intact(wheel)
+        stash.take(Path(wheel.where))
         try:
             with task(f"Installing {wheel.filename} with {installer.kind}"):
                 call(command, f"install {wheel.filename}")
+            clock.lap("install")
+            if level is not None:
+                verdict = _verify(situation, wheel, level, clock)
         except BaseException:
-            stash.put_back(installer, break_system=options.break_system)
+            _undo(stash, installer, options)
             raise
         commands = (quote(command),)
-        clock.lap("install")
-    level = _level(options.verify, target, pin.device)
-    verdict = None
-    if level is not None:
-        try:
-            verdict = verify(pin, target, level=level, revision=situation.revision, wheel_sha256=wheel.sha256)
-        except BaseException:
-            if not already:
-                stash.put_back(installer, break_system=options.break_system)
-            raise
-        clock.lap("verify")
-        _keep_proof(wheelhouse, wheel, verdict)
-        if not verdict.passed:
-            raise _refused(verdict, wheel, stash, installer, already=already, before=before, options=options)
-    if not already:
+        if verdict is not None:
+            keep_proof(wheelhouse, wheel, verdict, pin)
+            if not verdict.passed:
+                raise _refused(verdict, wheel, before, _undo(stash, installer, options))
         stash.discard()
     return Installed(
         action="already installed" if already else "installed",
@@ -202,27 +230,38 @@ def _put_in(
     )
 
 
-def _refused(
-    verdict: Verdict,
-    wheel: Facts,
-    stash: Stash,
-    installer: Installer,
-    *,
-    already: bool,
-    before: str,
-    options: InstallOptions,
-) -> VerificationError:
-    """Put back what was there, and say so in the error."""
-    if already:
-        outcome = "It was installed before this command, and still is."
-    else:
+def _verify(situation: Situation, wheel: Facts, level: Level, clock: _Clock) -> Verdict:
+    from sagefix.proof.verify import verify
+
+    verdict = verify(
+        situation.pin,
+        situation.target,
+        level=level,
+        revision=situation.revision,
+        wheel_sha256=wheel.sha256,
+    )
+    clock.lap("verify")
+    return verdict
+
+
+def _undo(stash: Stash, installer: Installer, options: InstallOptions) -> bool:
+    """Put back what was there. Tells, but does not raise, when that fails: there is an error already."""
+    try:
         stash.put_back(installer, break_system=options.break_system)
-        outcome = f"{before} was put back." if before else "It was removed again."
-    failed = [check for check in verdict.checks if check.status == "failure"]
+    except (SagefixError, OSError) as error:
+        warn(f"What was installed before could not be put back ({error}); the next install tries again.")
+        return False
+    return True
+
+
+def _refused(verdict: Verdict, wheel: Facts, before: str, undone: bool) -> VerificationError:
+    """Return the error of a negative verdict, with what is installed now."""
+    outcome = f"{before} was put back." if before else "It was removed again."
+    failed = failures(verdict.checks)
     return VerificationError(
         f"{wheel.filename} does not pass the level {verdict.level!r}: "
         + " ".join(f"{check.name}: {check.found}" for check in failed)
-        + f" {outcome}",
+        + (f" {outcome}" if undone else ""),
         hint=" ".join(dict.fromkeys(check.fix for check in failed if check.fix)),
         details={"verdict": msgspec.to_builtins(verdict)},
     )
@@ -267,16 +306,6 @@ def _is_installed(interpreter: Interpreter, wheel: Facts) -> bool:
     return record.key == wheel.record.key
 
 
-def _keep_proof(wheelhouse: Wheelhouse, wheel: Facts, verdict: Verdict) -> None:
-    """Write the verdict beside the wheel; a read-only wheelhouse is told, not fatal."""
-    try:
-        wheelhouse.record_proof(
-            wheel.filename, msgspec.to_builtins(verdict), level=verdict.level, passed=verdict.passed
-        )
-    except SagefixError as error:
-        warn(f"The proof was not kept: {error}")
-
-
 def _best(decisions: tuple[Decision, ...]) -> Decision | None:
     return next((decision for decision in decisions if decision.accepted), None)
 
@@ -293,29 +322,47 @@ def _dry_run(
     situation: Situation,
     options: InstallOptions,
     installer: Installer,
+    wheelhouse: Wheelhouse,
     decisions: tuple[Decision, ...],
     clock: _Clock,
 ) -> Installed:
     pin, interpreter = situation.pin, situation.target.interpreter
     chosen = None if options.rebuild else _best(decisions)
-    key = version = wheel = ""
+    plan: Plan | None = None
+    commands = []
     if chosen is not None:
-        version, wheel = chosen.facts.version, chosen.facts.where
+        version, filename, wheel = chosen.facts.version, chosen.facts.filename, chosen.facts.where
         key = chosen.facts.record.key if chosen.facts.record else ""
     elif options.no_build:
         raise NoWheelError(
             f"No wheel at hand fits, and --no-build forbids to build one. {_refusals(decisions)}"
         )
     else:
+        from sagefix.workflows.build import plan_build, plan_command, require_tools
+
         plan, toolkit = plan_build(situation)
         require_tools(situation, toolkit)
-        version, wheel, key = plan.identity.version, plan.wheel, plan.key
+        version, filename, key = plan.identity.version, plan.wheel, plan.key
+        wheel = str(wheelhouse.path_of(filename))
+        commands.append(plan_command(plan))
     previous = installed(interpreter, pin.project)
+    before = previous.version if previous else ""
+    commands.append(
+        quote(
+            installer.install_command(
+                interpreter,
+                # One of an index is taken into the wheelhouse first.
+                wheelhouse.path_of(filename),
+                again=before == version,
+                break_system=options.break_system,
+            )
+        )
+    )
     return Installed(
         action="planned",
         project=pin.project,
         version=version,
-        before=previous.version if previous else "",
+        before=before,
         interpreter=interpreter.executable,
         archs=tuple(str(arch) for arch in situation.target.archs),
         archs_from=situation.target.archs_from,
@@ -324,12 +371,19 @@ def _dry_run(
         level=_level(options.verify, situation.target, pin.device) or "none",
         verdict=None,
         decisions=decisions,
-        commands=(
-            quote(installer.install_command(interpreter, Path(wheel), break_system=options.break_system)),
-        ),
+        commands=tuple(commands),
         seconds=clock.laps,
         key=key,
+        plan=plan,
     )
+
+
+class _Obtained(NamedTuple):
+    """The wheel to install, whether this command compiled it, and the log of that."""
+
+    wheel: Facts
+    compiled: bool = False
+    log: str = ""
 
 
 class _Clock:
@@ -341,5 +395,5 @@ class _Clock:
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.laps[name] = round(now - self._last, 3)
+        self.laps[name] = round(self.laps.get(name, 0.0) + now - self._last, 3)
         self._last = now

@@ -12,7 +12,6 @@ from sagefix.pins.model import Known, Pin, Recipe, Revision
 from sagefix.pins.refs import refuse_known_bad, resolve_ref
 from sagefix.progress import warn
 from sagefix.settings import default_wheelhouse
-from sagefix.source.fetch import fetch, resolve
 from sagefix.source.model import Fetched
 from sagefix.targets.choice import choose_archs
 from sagefix.targets.gpus import find_gpus
@@ -79,6 +78,9 @@ def find_revision(pin: Pin, request: Request) -> tuple[Revision, Fetched | None]
     folder = request.source is not None and Path(request.source).is_dir()
     if known is not None and known.recipe and known.tree and not folder:
         return known, None
+    # Git and its locks, which no wheel at hand needs.
+    from sagefix.source.fetch import fetch, resolve
+
     commit = (
         known.commit if known else resolve(pin, request.ref or "", request.source, offline=request.offline)
     )

@@ -14,6 +14,7 @@ from sagefix.targets.gpus import find_gpus
 from sagefix.targets.interpreter import find_python, probe
 from sagefix.targets.model import Target
 from sagefix.wheels.model import RECORD_NAME, Facts, Record
+from sagefix.workflows.proofs import keep_proof
 from sagefix.workflows.situation import Request, find_target, open_wheelhouse
 
 
@@ -40,13 +41,8 @@ def verify(request: Request, level: Level) -> Verdict:
     verdict = verify_installed(
         pin, target, level=level, revision=revision, wheel_sha256=wheel.sha256 if wheel else ""
     )
-    if wheel is not None:
-        try:
-            open_wheelhouse(request.wheelhouse, create=False).record_proof(
-                wheel.filename, msgspec.to_builtins(verdict), level=verdict.level, passed=verdict.passed
-            )
-        except SagefixError as error:
-            note(f"The proof was not kept beside the wheel: {error}")
+    if wheel is not None and (verdict.passed or not (request.arch or request.ref)):
+        keep_proof(open_wheelhouse(request.wheelhouse, create=False), wheel, verdict, pin)
     return verdict
 
 

@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from sagefix.cli.app import main
+
 ROOT = Path(__file__).parents[2]
 MakeTarget = Callable[..., Path]
+Here = Callable[..., "Said"]
 
 
 class Said(NamedTuple):
@@ -77,6 +80,21 @@ def sagefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sagefix:
     folder.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return Sagefix(folder)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command in this process: where a new one takes too long, or where something has to be set inside it."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str | Path, json_: bool = False) -> Said:
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, args), *(["--json"] if json_ else [])])
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, json.loads(out) if json_ else {}, out, err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,22 @@ def test_added_wheel_is_listed_with_its_facts(house: Wheelhouse, wheel: Path) ->
     assert not failures(house.check())
 
 
+def test_what_goes_to_an_installer_is_hashed_first(house: Wheelhouse, wheel: Path) -> None:
+    facts = house.add(wheel)
+    house.require_intact(facts)
+    data, seen = kept(house).read_bytes(), kept(house).stat()
+    kept(house).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    # Size and time are as they were, so a listing cannot tell; the hash does.
+    os.utime(kept(house), ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert house.entries() == [facts]
+    with pytest.raises(WheelhouseError, match="other content than when it was added") as raised:
+        house.require_intact(facts)
+    assert raised.value.details == {"filename": NAME}
+    kept(house).unlink()
+    with pytest.raises(WheelhouseError, match="cannot be read"):
+        house.require_intact(facts)
+
+
 def test_pages_are_read_by_an_independent_parser(house: Wheelhouse, wheel: Path) -> None:
     facts = house.add(wheel)
     folder = house.path / "sageattention"
