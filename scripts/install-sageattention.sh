@@ -4,5 +4,5 @@
 # Every option of `sagefix install` can be given. sagefix itself lives in an environment of its own beside this
 # checkout, made on the first call.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+here="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)"
 exec bash "$here/scripts/sagefix.sh" install "$@"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs sagefix from this checkout, out of an environment of its own (.venv) that is made on the first call.
 set -euo pipefail
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+here="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)"
 venv="${SAGEFIX_VENV:-$here/.venv}"
 
 if [ ! -x "$venv/bin/sagefix" ]; then
   python=""
-  for candidate in ${SAGEFIX_HOST_PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10; do
+  for candidate in ${SAGEFIX_HOST_PYTHON:+"$SAGEFIX_HOST_PYTHON"} python3 python3.13 python3.12 python3.11 python3.10; do
     if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
       python="$candidate"
       break

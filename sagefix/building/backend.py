@@ -233,13 +233,9 @@ def build_environment(
 
 
 def _distutils_config(plan: Plan, root: Path) -> str:
-    return (
-        "[egg_info]\n"
-        f"tag_build = +{plan.label}\n"
-        f"egg_base = {root / 'egg'}\n"
-        "[build]\n"
-        f"build_base = {root / 'build'}\n"
-    )
+    # The file is read with interpolation: https://docs.python.org/3/library/configparser.html
+    egg, build = (str(root / name).replace("%", "%%") for name in ("egg", "build"))
+    return f"[egg_info]\ntag_build = +{plan.label}\negg_base = {egg}\n[build]\nbuild_base = {build}\n"
 
 
 def _hear(line: str, running: Task) -> None:

@@ -21,6 +21,8 @@ from sagefix.wheels.model import Label
 SHIM = Path(__file__).parent.parent / "guest" / "shim.py"
 
 # Variables of the user that reach the compilers or the linker. They decide bytes, so they are part of the key.
+# https://gcc.gnu.org/onlinedocs/gcc/Environment-Variables.html, https://sourceware.org/binutils/docs/ld/Options.html
+# (LD_RUN_PATH), https://docs.nvidia.com/cuda/cuda-compiler-driver-nvcc/#nvcc-environment-variables
 COMPILER_VARIABLES = (
     "CC",
     "CXX",
@@ -29,9 +31,16 @@ COMPILER_VARIABLES = (
     "CPPFLAGS",
     "LDFLAGS",
     "LDSHARED",
+    "LDCXXSHARED",
     "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
     "LIBRARY_PATH",
+    "LD_RUN_PATH",
     "CUDAHOSTCXX",
+    "NVCC_CCBIN",
     "NVCC_PREPEND_FLAGS",
     "NVCC_APPEND_FLAGS",
     "CXX_APPEND_FLAGS",

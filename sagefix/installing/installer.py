@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -136,6 +137,8 @@ def _environment() -> dict[str, str]:
     # Progress is told by sagefix; a wheel at hand needs no network.
     variables.update(
         {
+            # Where Python can write, which TMPDIR need not say; uv takes its word for it.
+            "TMPDIR": tempfile.gettempdir(),
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",
             "UV_OFFLINE": "1",

@@ -9,6 +9,7 @@ and no library that one has loaded helps the next.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,19 +103,28 @@ def _ask_all(
 ) -> list[Answer]:
     """Ask everything, as many at once as there are cores; Ctrl-C ends what is running."""
     sessions: list[int] = []
+    stopping = threading.Event()
+
+    def started(session: int) -> None:
+        sessions.append(session)
+        if stopping.is_set():
+            # It began while the others were being ended.
+            end_session(session)
+
     with (
         progress.task("Import", total=len(requests)) as task,
         ThreadPoolExecutor(max_workers=max(2, min(len(requests), os.cpu_count() or 1))) as pool,
     ):
-        running = [pool.submit(_ask, interpreter, request, timeout, sessions.append) for request in requests]
+        running = [pool.submit(_ask, interpreter, request, timeout, started) for request in requests]
         answers = []
         try:
             for done, future in enumerate(running, 1):
                 answers.append(future.result())
                 task.update(done=done)
         except BaseException:
+            stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for session in sessions:
+            for session in [*sessions]:
                 end_session(session)
             raise
     return answers

@@ -38,7 +38,18 @@ COMMANDS = [
 ]
 ENVELOPE = ["schema", "command", "ok", "result", "error"]
 # None of these may be loaded before there is work for them: they are what makes a command line slow.
-HEAVY = {"git", "httpx", "build", "elftools", "rich", "psutil", "installer", "msgspec", "packaging", "filelock"}
+HEAVY = {
+    "git",
+    "httpx",
+    "build",
+    "elftools",
+    "rich",
+    "psutil",
+    "installer",
+    "msgspec",
+    "packaging",
+    "filelock",
+}
 HEAVY |= {"asyncio", "pynvml", "pypi_simple", "platformdirs", "email"}
 
 
@@ -138,9 +149,9 @@ def test_success_as_json_as_text_and_quietly(sagefix: Sagefix, words: str) -> No
 
 
 WRONG_WORDS = [
-    ("--nope", "", "No such option: --nope", "`sagefix --help`"),
+    ("--nope", "", "No such option", "`sagefix --help`"),
     ("bogus", "", "No such command 'bogus'", "`sagefix --help`"),
-    ("install --nope", "install", "No such option: --nope", "`sagefix install --help`"),
+    ("install --nope", "install", "No such option", "`sagefix install --help`"),
     ("install --python", "install", "requires an argument", "`sagefix install --help`"),
     ("install --verify everything", "install", "'everything'", "`sagefix install --help`"),
     ("install what", "install", "what", "`sagefix install --help`"),
