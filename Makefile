@@ -27,7 +27,7 @@ demo: dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
 test: dev
-	$(BIN)/python -m pytest -m 'not gpu' -n $(WORKERS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m 'not gpu' -n $(WORKERS)
 
 # On a machine with a GPU; see docs/gpu-checks.md.
 test-gpu: dev

@@ -439,19 +439,21 @@ def test_a_wheel_dropped_in_by_hand_is_adopted(house: Wheelhouse, wheel: Path) -
 
 
 def test_prune_keeps_the_newest_of_each_kind(house: Wheelhouse, tmp_path: Path) -> None:
-    for version in ("2.2.0+aaaaaaa.cu130.torch2.11.sm90", "2.2.0+bbbbbbb.cu130.torch2.11.sm90"):
+    for version in ("2.2.0+aaaaaaa.cu130.torch2.11.sm90", "2.2.0+aaaaaaa.fix1.cu130.torch2.11.sm90"):
         house.add(make_wheel(tmp_path / "d", version=version))
+    # A newer wheel of another commit takes nothing away from this one: who is pinned to it needs it.
+    house.add(make_wheel(tmp_path / "d", version="2.2.0+bbbbbbb.cu130.torch2.11.sm90"))
     house.add(make_wheel(tmp_path / "d", version="2.2.0+aaaaaaa.cu130.torch2.10.sm90"))
     house.add(make_wheel(tmp_path / "d", version="2.2.0+aaaaaaa.cu130.torch2.11.sm90", tag="py2-none-any"))
     house.add(make_wheel(tmp_path / "d", project="other"))
     lines = house.prune(keep=1, unproven=False, dry_run=True)
     assert lines == [
         "sageattention-2.2.0+aaaaaaa.cu130.torch2.11.sm90-py3-none-any.whl: "
-        "1 newer for the same Python, platform, archs and torch"
+        "1 newer for the same commit, Python, platform, archs and torch"
     ]
-    assert len(house.entries()) == 5
+    assert len(house.entries()) == 6
     assert house.prune(keep=1, unproven=False) == lines
-    assert len(house.entries()) == 4
+    assert len(house.entries()) == 5
     assert not failures(house.check())
 
 

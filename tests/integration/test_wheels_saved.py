@@ -167,7 +167,8 @@ def test_a_git_install_names_its_commit(
     pin: Pin, source: Repo, target: Interpreter, python: Path, tmp_path: Path, install: Install
 ) -> None:
     commit = source.head.commit.hexsha
-    install(python, f"tiny-attention @ git+file://{source.working_dir}@{commit}")
+    # Without a name in front: older pips take an address without a host only so.
+    install(python, f"git+file://{source.working_dir}@{commit}")
     record = read_wheel(wheel_from_installed(pin, target, tmp_path / "out")).record
     assert record is not None
     assert record.commit == commit
