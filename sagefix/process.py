@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _TAIL_LINES = 40
 _GRACE_S = 3.0
 _STRAGGLE_S = 1.0
+_WAIT_S = 0.5
 _POSIX = os.name == "posix"
 
 
@@ -109,32 +110,31 @@ def run(
             f"{argv[0]} could not be started: {error.strerror or error}.",
             details={"command": quote(argv), "returncode": None, "tail": ""},
         ) from error
-    with _watchdog(child.pid) if watched else contextlib.nullcontext(), _no_stragglers(child):
-        try:
+    # From here on an interruption, wherever it comes, ends what was started.
+    try:
+        with _watchdog(child.pid) if watched else contextlib.nullcontext(), _no_stragglers(child):
             if on_start is not None:
                 on_start(child.pid)
             if merged:
                 stdout, stderr = _follow(child, log, on_line, timeout), ""
             else:
-                stdout, stderr = child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            end_session(child.pid)
-            child.wait()
-            raise ProcessError(
-                f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was stopped.",
-                details={"command": quote(argv), "returncode": None, "tail": ""},
-            ) from error
-        except BaseException:
-            end_session(child.pid)
-            child.wait()
-            raise
-        finally:
-            for stream in (child.stdout, child.stderr):
-                if stream is not None:
-                    stream.close()
-        if child.returncode != 0:
-            # A failed ninja or make may leave compilers behind that go on writing.
-            end_session(child.pid)
+                stdout, stderr = _communicate(child, timeout)
+            if child.returncode != 0:
+                # A failed ninja or make may leave compilers behind that go on writing.
+                end_session(child.pid)
+    except subprocess.TimeoutExpired as error:
+        raise ProcessError(
+            f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was stopped.",
+            details={"command": quote(argv), "returncode": None, "tail": ""},
+        ) from error
+    except BaseException:
+        end_session(child.pid)
+        child.wait()
+        raise
+    finally:
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
     completed = Completed(
         command=quote(argv),
         returncode=child.returncode,
@@ -167,12 +167,27 @@ def _no_stragglers(child: subprocess.Popen[str]) -> Iterator[None]:
             end_session(child.pid)
 
     waiter = threading.Thread(target=wait, daemon=True)
-    waiter.start()
     try:
+        waiter.start()
         yield
+    except BaseException:
+        end_session(child.pid)
+        raise
     finally:
         drained.set()
         waiter.join()
+
+
+def _communicate(child: subprocess.Popen[str], timeout: float | None) -> tuple[str, str]:
+    """Read to the end, in short waits: Ctrl-C that comes just before a wait does not end one without limit."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = _WAIT_S if deadline is None else max(0.0, min(_WAIT_S, deadline - time.monotonic()))
+        try:
+            return child.communicate(timeout=left)
+        except subprocess.TimeoutExpired:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise
 
 
 def _follow(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from sagefix.targets.model import Interpreter
 
 TIMEOUT_S = 300.0
 """For one import; torch from a cold network disk is what takes long."""
+_WAIT_S = 0.2
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,12 +116,12 @@ def _ask_all(
         progress.task("Import", total=len(requests)) as task,
         ThreadPoolExecutor(max_workers=max(2, min(len(requests), os.cpu_count() or 1))) as pool,
     ):
-        running = [pool.submit(_ask, interpreter, request, timeout, started) for request in requests]
-        answers = []
         try:
-            for done, future in enumerate(running, 1):
-                answers.append(future.result())
-                task.update(done=done)
+            running = [pool.submit(_ask, interpreter, request, timeout, started) for request in requests]
+            # In short waits: Ctrl-C that comes just before a wait does not end one without limit.
+            while wait(running, timeout=_WAIT_S).not_done:
+                task.update(done=sum(future.done() for future in running))
+            answers = [future.result() for future in running]
         except BaseException:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -183,8 +183,8 @@ class Repository:
                     silent.set()
                     end_session(process.proc.pid)
 
-        threading.Thread(target=watch, daemon=True).start()
         try:
+            threading.Thread(target=watch, daemon=True).start()
             handle_process_output(process, answer.append, hear, decode_streams=False)
             status = process.proc.wait()
         except BaseException:

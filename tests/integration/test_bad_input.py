@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import zipfile
 from collections.abc import Iterator
@@ -411,9 +412,9 @@ def test_tools_that_are_missing(
     assert set(failed) == {"host compiler", "source"}
     assert all(check["fix"] for check in failed.values())
     # Git alone is enough where nothing is compiled, and a C compiler where nothing is C++.
-    assert (
-        sagefix("build", *words, env=_tools(tmp_path / "c", "sh", "git", "cc", "gcc", "as", "ld")).code == 0
-    )
+    own = str(sysconfig.get_config_var("CC") or "cc").split()[0]
+    c_alone = _tools(tmp_path / "c", *dict.fromkeys(["sh", "git", "cc", "gcc", "as", "ld", own]))
+    assert sagefix("build", *words, env=c_alone).code == 0
     assert sagefix("install", *words, "--no-build", env={"PATH": str(tmp_path)}).code == 0
 
 
@@ -434,13 +435,14 @@ def test_a_cache_folder_that_cannot_be(sagefix: Sagefix, make_target: MakeTarget
 def test_a_home_that_is_missing(
     sagefix: Sagefix, make_target: MakeTarget, at_hand: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = make_target(build=False)
+    target, other = make_target(build=False), make_target("other", build=False)
     words = ["install", "--pin", "demo", "--no-build", "--python", str(target)]
     monkeypatch.delenv("HOME")
-    assert sagefix(*words).code == 0
+    # Then the user's entry in the list of users counts, and what that says need not be there either.
+    assert sagefix(*words, env={"UV_CACHE_DIR": str(target.parent / "uv")}).code == 0
     # uv keeps files at home; pip does without.
     nowhere = {"HOME": "/proc/nowhere"}
-    words[-1] = str(other := make_target("other", build=False))
+    words[-1] = str(other)
     _refused(sagefix(*words, "--installer", "uv", env=nowhere), 15, "install", "/proc/nowhere")
     assert "No module" in ask(other, "import demoattention")
     if find_spec("pip") is not None:

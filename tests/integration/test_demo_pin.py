@@ -111,7 +111,6 @@ def test_every_file_of_the_source_is_among_those_the_pin_fetches() -> None:
 
 @pytest.mark.skipif(shutil.which("cc") is None and shutil.which("gcc") is None, reason="needs a C compiler")
 def test_the_extension_agrees_with_the_reference(tmp_path: Path) -> None:
-    pytest.importorskip("setuptools")
     work = tmp_path / "demo"
     shutil.copytree(FOLDER, work, ignore=IGNORED)
     built = subprocess.run(
