@@ -215,6 +215,12 @@ def build_environment(
                     "fake_gpus": plan.fake_gpus,
                     "torch": bool(identity.torch),
                     "extensions": together,
+                    "code": {
+                        extension: [_code(text, identity.gencodes) for text in archs]
+                        for extension, archs in identity.archs_of.items()
+                    },
+                    "threads": jobs.threads,
+                    "fixes": plan.fix_sources,
                 }
             ).decode(),
         }
@@ -230,6 +236,12 @@ def build_environment(
         # Upstream's own reader splits at ";" and "," only, torch at ";" and spaces: ";" is what both take.
         variables["TORCH_CUDA_ARCH_LIST"] = ";".join(identity.archs)
     return variables
+
+
+def _code(arch: str, gencodes: Mapping[str, str]) -> tuple[str, str, bool]:
+    """Return an arch as the shim takes it: capability, the number behind ``sm_``, with PTX or not."""
+    capability, plus, _ = arch.partition("+")
+    return capability, gencodes[capability], bool(plus)
 
 
 def _distutils_config(plan: Plan, root: Path) -> str:

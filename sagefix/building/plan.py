@@ -11,8 +11,9 @@ import msgspec
 
 from sagefix.archs import Arch
 from sagefix.errors import GpuError
-from sagefix.files import sha256_bytes
+from sagefix.files import sha256_bytes, sha256_file
 from sagefix.pins.model import Capability, Pin, Recipe, Revision
+from sagefix.settings import manifests_dir
 from sagefix.targets.cuda import Compiler, Toolkit
 from sagefix.targets.model import Target
 from sagefix.wheels.label import make_label, wheel_filename
@@ -42,8 +43,9 @@ COMPILER_VARIABLES = (
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What the key is made of: two builds with one identity may stand for each other.
 
-    ``gencodes`` maps a capability to the number behind ``sm_``. ``nvcc`` and ``host_compiler`` are versions,
-    empty when a pin needs none. ``shim`` is the version of the build shim.
+    ``gencodes`` maps a capability to the number behind ``sm_``; ``archs_of`` says which of the archs each
+    extension gets. ``nvcc`` and ``host_compiler`` are versions, empty when a pin needs none. ``fixes`` maps the
+    names of the pin's fixes to the SHA-256 of their source. ``shim`` is the version of the build shim.
     """
 
     pin: str
@@ -53,6 +55,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     archs: tuple[str, ...]
     gencodes: dict[str, str]
     extensions: tuple[str, ...]
+    archs_of: dict[str, tuple[str, ...]]
     python_tag: str
     abi_tag: str
     platform_tag: str
@@ -62,10 +65,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     nvcc: str
     host_compiler: str
     setuptools: str
-    fixes: tuple[str, ...]
+    fixes: dict[str, str]
     patches: tuple[str, ...]
     environment: dict[str, str]
     shim: int
+
+
+class FixSource(msgspec.Struct, frozen=True, kw_only=True):
+    """A fix as the build shim needs it: the C++ file (absolute) and the functions that the linker wraps."""
+
+    file: str
+    wraps: tuple[str, ...]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stubs: tuple[str, ...]
     fake_gpus: bool
     parallel_env: str
+    fix_sources: tuple[FixSource, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -94,15 +105,21 @@ def make_plan(
     toolkit: Toolkit | None = None,
     compiler: Compiler | None = None,
     environment: Mapping[str, str] | None = None,
+    fixes: bool = True,
 ) -> Plan:
     """Decide a wheel. ``toolkit`` and ``compiler`` may be missing when nothing will be compiled (a dry look).
+
+    ``fixes``: apply those of the pin.
 
     Raises :class:`GpuError` when the recipe has no row for one of the archs.
     """
     interpreter, torch = target.interpreter, target.interpreter.torch
     recipe = pin.recipe_named(revision.recipe)
+    applied = pin.fix if fixes else ()
+    sources = {fix.name: manifests_dir() / fix.source for fix in applied}
     label = Label(
         commit=revision.commit,
+        fix=pin.fix_level if applied else 0,
         cuda=torch.cuda if pin.build.torch and torch else "",
         torch=torch.release if pin.build.torch and torch else "",
         archs=tuple(str(arch) for arch in target.archs),
@@ -116,6 +133,7 @@ def make_plan(
         archs=label.archs,
         gencodes=gencodes_of(recipe, target),
         extensions=extensions_of(recipe, target),
+        archs_of=archs_of(recipe, target),
         python_tag=interpreter.python_tag,
         abi_tag=interpreter.abi_tag,
         platform_tag=interpreter.platform_tag,
@@ -125,7 +143,7 @@ def make_plan(
         nvcc=toolkit.full_version if toolkit else "",
         host_compiler=f"{compiler.kind} {compiler.version}" if compiler else "",
         setuptools=interpreter.packages.get("setuptools", ""),
-        fixes=(),
+        fixes={name: sha256_file(source) for name, source in sources.items()},
         patches=(),
         environment=compiler_environment(os.environ if environment is None else environment),
         shim=shim_version(),
@@ -146,6 +164,7 @@ def make_plan(
         stubs=toolkit.stub_folders if toolkit else (),
         fake_gpus=recipe.asks_torch_for_gpus,
         parallel_env=recipe.parallel_env,
+        fix_sources=tuple(FixSource(file=str(sources[fix.name]), wraps=fix.wraps) for fix in applied),
         notes=_notes(recipe, target),
     )
 
@@ -156,6 +175,19 @@ def extensions_of(recipe: Recipe, target: Target) -> tuple[str, ...]:
     for arch in target.archs:
         promised.update(_row(recipe, arch).extensions)
     return tuple(sorted(promised))
+
+
+def archs_of(recipe: Recipe, target: Target) -> dict[str, tuple[str, ...]]:
+    """Return which of the target's archs each extension gets: those whose row promises it.
+
+    So ``_qattn_sm90`` is compiled for 9.0 alone whatever else is in the wheel: ptxas refuses its wgmma
+    instructions for any other arch.
+    """
+    chosen: dict[str, tuple[str, ...]] = dict.fromkeys(recipe.extensions, tuple(map(str, target.archs)))
+    for arch in target.archs:
+        for extension in _row(recipe, arch).extensions:
+            chosen[extension] = (*chosen.get(extension, ()), str(arch))
+    return dict(sorted(chosen.items()))
 
 
 def gencodes_of(recipe: Recipe, target: Target) -> dict[str, str]:

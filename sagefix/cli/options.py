@@ -55,6 +55,10 @@ Offline = Annotated[bool, typer.Option("--offline", envvar="SAGEFIX_OFFLINE", he
 AllowKnownBad = Annotated[
     bool, typer.Option("--allow-known-bad", help="Go on with a commit that is known to be broken.")
 ]
+NoFixes = Annotated[
+    bool,
+    typer.Option("--no-fixes", help="Build upstream as it is, without the pin's fixes (see `pins show`)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every command that is run.")]

@@ -68,8 +68,9 @@ class Extension(msgspec.Struct, frozen=True, kw_only=True):
     ``module`` is its import name; ``cubins`` the archs of its machine code (``"9.0a"`` keeps the suffix),
     ``ptx`` those of its PTX; ``needed`` its NEEDED entries; ``undefined`` the symbols it expects from
     elsewhere; ``glibc`` the highest ``GLIBC_`` version it asks for; ``machine`` like ``x86_64``. ``module``
-    is empty for a shared library that is no module. ``exports`` are the symbols it offers to others, ``cuda``
-    the CUDA release that made its cubins (empty: they do not tell).
+    is empty for a shared library that is no module. ``exports`` are the symbols it offers to others,
+    ``relocated`` those that its code uses through the loader, ``cuda`` the CUDA release that made its cubins
+    (empty: they do not tell).
     """
 
     path: str
@@ -83,6 +84,7 @@ class Extension(msgspec.Struct, frozen=True, kw_only=True):
     cubins: tuple[str, ...]
     ptx: tuple[str, ...]
     exports: tuple[str, ...] = ()
+    relocated: tuple[str, ...] = ()
     cuda: str = ""
 
 

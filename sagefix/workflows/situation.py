@@ -34,6 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     index: tuple[str, ...] = ()
     offline: bool = False
     allow_known_bad: bool = False
+    fixes: bool = True
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +45,17 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     findings: tuple[Known, ...] = ()
     fetched: Fetched | None = None
+    fixes: bool = True
 
     @property
     def recipe(self) -> Recipe:
         """The recipe of the revision."""
         return self.pin.recipe_named(self.revision.recipe)
+
+    @property
+    def fix_level(self) -> int:
+        """The level of fixes that a wheel has to have: the pin's, or 0 without fixes."""
+        return self.pin.fix_level if self.fixes else 0
 
 
 def survey(request: Request) -> Situation:
@@ -69,7 +76,9 @@ def survey(request: Request) -> Situation:
             warn(
                 f"{revision.commit[:7]} is known to be {finding.status} on {', '.join(finding.archs)}: {finding.reason}"
             )
-    return Situation(pin=pin, revision=revision, target=target, findings=findings, fetched=fetched)
+    return Situation(
+        pin=pin, revision=revision, target=target, findings=findings, fetched=fetched, fixes=request.fixes
+    )
 
 
 def find_revision(pin: Pin, request: Request) -> tuple[Revision, Fetched | None]:
