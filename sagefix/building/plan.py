@@ -6,16 +6,20 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from sagefix.archs import Arch
+from sagefix.building.reproducible import places_of
 from sagefix.errors import GpuError
 from sagefix.files import sha256_bytes, sha256_file
 from sagefix.pins.model import Capability, Pin, Recipe, Revision
 from sagefix.settings import manifests_dir
 from sagefix.targets.cuda import Compiler, Toolkit
-from sagefix.targets.model import Target
+from sagefix.targets.distributions import find_packages
+from sagefix.targets.model import Interpreter, Package, Target
+from sagefix.targets.versions import tool_versions
 from sagefix.wheels.label import make_label, wheel_filename
 from sagefix.wheels.model import Label
 
@@ -46,6 +50,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     ``gencodes`` maps a capability to the number behind ``sm_``; ``archs_of`` says which of the archs each
     extension gets. ``nvcc`` and ``host_compiler`` are versions, empty when a pin needs none. ``fixes`` maps the
     names of the pin's fixes to the SHA-256 of their source. ``shim`` is the version of the build shim.
+    ``tools`` are the exact versions of all that compiles and links, ``packages`` those of the target's packages
+    with the hashes of what they hold: the record repeats both, so a key stands for them, too. ``manylinux``: the
+    wheel gets the tag of the lowest glibc that it runs on.
     """
 
     pin: str
@@ -69,6 +76,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     patches: tuple[str, ...]
     environment: dict[str, str]
     shim: int
+    tools: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    manylinux: bool = False
 
 
 class FixSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +89,11 @@ class FixSource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """An identity with its key and what follows from it, and where on this machine it will be built."""
+    """An identity with its key and what follows from it, and where on this machine it will be built.
+
+    ``places`` maps folders of this machine that compilers read from to the names that stand for them in the wheel
+    (:mod:`~sagefix.building.reproducible`).
+    """
 
     identity: Identity
     key: str
@@ -94,6 +108,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fake_gpus: bool
     parallel_env: str
     fix_sources: tuple[FixSource, ...] = ()
+    places: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
 
@@ -106,10 +121,11 @@ def make_plan(
     compiler: Compiler | None = None,
     environment: Mapping[str, str] | None = None,
     fixes: bool = True,
+    manylinux: bool = False,
 ) -> Plan:
     """Decide a wheel. ``toolkit`` and ``compiler`` may be missing when nothing will be compiled (a dry look).
 
-    ``fixes``: apply those of the pin.
+    ``fixes``: apply those of the pin. ``manylinux``: see :class:`Identity`.
 
     Raises :class:`GpuError` when the recipe has no row for one of the archs.
     """
@@ -147,10 +163,13 @@ def make_plan(
         patches=(),
         environment=compiler_environment(os.environ if environment is None else environment),
         shim=shim_version(),
+        tools=tool_versions(interpreter, toolkit, compiler, environment),
+        packages=_identified(interpreter, pin),
+        manylinux=manylinux,
     )
     return Plan(
         identity=identity,
-        key=sha256_bytes(msgspec.json.encode(identity, order="sorted"))[:20],
+        key=key_of(identity),
         project=pin.project,
         recipe=recipe.name,
         label=make_label(label),
@@ -165,8 +184,27 @@ def make_plan(
         fake_gpus=recipe.asks_torch_for_gpus,
         parallel_env=recipe.parallel_env,
         fix_sources=tuple(FixSource(file=str(sources[fix.name]), wraps=fix.wraps) for fix in applied),
+        places=places_of(interpreter, toolkit),
         notes=_notes(recipe, target),
     )
+
+
+def key_of(identity: Identity | Mapping[str, Any]) -> str:
+    """Return the key of an identity, or of one that was read back from a record."""
+    return sha256_bytes(msgspec.json.encode(identity, order="sorted"))[:20]
+
+
+def build_packages(interpreter: Interpreter, pin: Pin) -> tuple[Package, ...]:
+    """Return the target's packages that take part in a build of the pin, as they are installed."""
+    names = {*pin.build.requires, *(["torch"] if pin.build.torch else []), "setuptools", "wheel"}
+    return find_packages(interpreter.sys_path, sorted(names))
+
+
+def _identified(interpreter: Interpreter, pin: Pin) -> dict[str, str]:
+    return {
+        package.name: f"{package.version} {package.record_sha256}".rstrip()
+        for package in build_packages(interpreter, pin)
+    }
 
 
 def extensions_of(recipe: Recipe, target: Target) -> tuple[str, ...]:

@@ -81,6 +81,15 @@ def memory(root: Path = _ROOT) -> Memory:
     return Memory(total=total, available=available, limit_from=limit_from)
 
 
+def memory_groups(root: Path = _ROOT) -> tuple[Path, ...]:
+    """Return the folders of this process's own memory control group: one for each version that is mounted."""
+    own = []
+    for kind in ("cgroup2", "cgroup"):
+        if (first := next(_control_groups("memory", root, kind), None)) is not None:
+            own.append(first)
+    return tuple(own)
+
+
 def disk_free(path: Path) -> int:
     """Return the free bytes, for this user, of the disk that holds ``path`` or will."""
     existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
@@ -180,8 +189,10 @@ def _machine_memory(root: Path) -> tuple[int, int]:
     return int(seen.total), int(seen.available)
 
 
-def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+def _control_groups(controller: str, root: Path, kind_wanted: str = "") -> Iterator[Path]:
     """Yield the folders of this process's control group and of its parents, lowest first; version 2, then 1.
+
+    ``kind_wanted`` leaves out the other version (``cgroup2``, ``cgroup``).
 
     ``/proc/self/cgroup`` says which group, ``/proc/self/mountinfo`` where its tree is mounted and from which
     group on: in a container without a cgroup namespace the mount begins at the container's own group.
@@ -198,6 +209,8 @@ def _control_groups(controller: str, root: Path) -> Iterator[Path]:
         if len(fields) < 5 or not kind:
             continue
         options = kind[2].split(",") if len(kind) > 2 else []
+        if kind_wanted not in ("", kind[0]):
+            continue
         if kind[0] == "cgroup2":
             group = groups.get("")
         elif kind[0] == "cgroup" and controller in options:

@@ -99,7 +99,14 @@ def _decide(situation: Situation, request: Request, wheelhouse: Wheelhouse) -> t
         with task(f"Reading {url}"):
             facts.extend(candidates(url, pin.project, tags=situation.target.interpreter.tags))
     return tuple(
-        select(facts, situation.target, pin, situation.revision, allow_known_bad=request.allow_known_bad)
+        select(
+            facts,
+            situation.target,
+            pin,
+            situation.revision,
+            fixes=situation.fix_level,
+            allow_known_bad=request.allow_known_bad,
+        )
     )
 
 
@@ -307,7 +314,7 @@ def _dry_run(
             f"No wheel at hand fits, and --no-build forbids to build one. {_refusals(decisions)}"
         )
     else:
-        plan, toolkit = plan_build(situation)
+        plan, toolkit = plan_build(situation, fetch_tools=False)
         require_tools(situation, toolkit)
         version, wheel, key = plan.identity.version, plan.wheel, plan.key
     previous = installed(interpreter, pin.project)
