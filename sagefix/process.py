@@ -256,12 +256,15 @@ def end_session(session: int) -> None:
         _end_tree(session)
         return
     deadline = time.monotonic() + _GRACE_S
-    sent = signal.SIGTERM
+    asked: set[int] = set()
     while members := session_members(session):
+        late = time.monotonic() >= deadline
         for pid in members:
-            with contextlib.suppress(OSError):
-                os.kill(pid, sent)
-        sent = signal.SIGKILL if time.monotonic() >= deadline else signal.SIGTERM
+            # Asked once: a second SIGTERM would interrupt a sagefix in there that is ending its own programs.
+            if late or pid not in asked:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+            asked.add(pid)
         time.sleep(0.05)
         if time.monotonic() > deadline + _GRACE_S:
             logger.warning("could not end processes %s", members)

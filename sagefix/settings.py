@@ -35,6 +35,11 @@ def manifests_dir() -> Path:
                 f"SAGEFIX_MANIFESTS names {named}, which is not a folder.", hint="Correct it, or unset it."
             )
         return folder
+    return shipped_manifests()
+
+
+def shipped_manifests() -> Path:
+    """Return the folder of the manifests that sagefix comes with, whatever ``SAGEFIX_MANIFESTS`` says."""
     inside = PACKAGE / "manifests"
     return inside if inside.is_dir() else PACKAGE.parent / "manifests"
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import msgspec
 
-from sagefix.building.diagnose import first_error
+from sagefix.building.diagnose import explain_failure
+from sagefix.building.facts import Facts, facts_of_plan, header
 from sagefix.building.plan import SHIM, Plan
+from sagefix.building.reproducible import reproducible_flags
 from sagefix.errors import BuildError, DiskError, LockError, ProcessError
 from sagefix.files import disk_errors, make_cache_dir, remove_tree
 from sagefix.process import end_session, run
 from sagefix.progress import Task, note, task
 from sagefix.settings import cache_dir
 from sagefix.targets.guests import guest_environment
-from sagefix.targets.host import Jobs
+from sagefix.targets.host import GIB, Jobs, memory
 
 # ninja's status line with -v: "[3/6] /usr/local/cuda/bin/nvcc ...".
 _NINJA_STATUS = re.compile(r"^\[(\d+)/(\d+)\] (.*)$")
@@ -151,7 +153,7 @@ def run_backend(
         config = root / "distutils.cfg"
         config.write_text(_distutils_config(plan, root), encoding="utf-8")
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
+        log.write_text(header(facts_of_plan(plan)), encoding="utf-8")
     variables = build_environment(
         plan, jobs, config, root, source_date_epoch, os.environ if environment is None else environment
     )
@@ -175,16 +177,17 @@ def run_backend(
             builder = ProjectBuilder(root / "src", python_executable=plan.python, runner=runner)
             wheel = Path(builder.build("wheel", root / "out"))
         except ProcessError as error:
-            raise _explain(error, log) from error
+            raise _explain(error, log, plan) from error
         except (BuildBackendException, BuildException) as error:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, ProcessError):
-                raise _explain(cause, log) from error
+                raise _explain(cause, log, plan) from error
             raise BuildError(f"The build backend failed: {error}", details={"log": str(log)}) from error
         except OSError as error:
             with disk_errors(root, "build the wheel"):
                 raise
             raise AssertionError from error
+    _end_log(log, 0)
     return Built(wheel=wheel, log=log, seconds=time.monotonic() - started, jobs=jobs, waited=workplace.waited)
 
 
@@ -215,21 +218,39 @@ def build_environment(
                     "fake_gpus": plan.fake_gpus,
                     "torch": bool(identity.torch),
                     "extensions": together,
+                    "code": {
+                        extension: [_code(text, identity.gencodes) for text in archs]
+                        for extension, archs in identity.archs_of.items()
+                    },
+                    "threads": jobs.threads,
+                    "fixes": plan.fix_sources,
                 }
             ).decode(),
         }
     )
     if plan.parallel_env:
         variables[plan.parallel_env] = str(together)
+    if identity.platform_tag.startswith("linux"):
+        nvcc = str(Path(plan.toolkit) / "bin" / "nvcc") if plan.toolkit else ""
+        variables.update(
+            reproducible_flags(plan.places, root, compiler=identity.host_compiler, nvcc=nvcc, env=base)
+        )
     if plan.toolkit:
         variables["CUDA_HOME"] = plan.toolkit
     if plan.stubs:
         # For the linker alone: on LD_LIBRARY_PATH or in an rpath the stub would stand in for the driver.
-        variables["LIBRARY_PATH"] = os.pathsep.join(filter(None, [base.get("LIBRARY_PATH", ""), *plan.stubs]))
+        # First, as the linker was asked when the toolkit was chosen: an empty stub of somebody's must not win.
+        variables["LIBRARY_PATH"] = os.pathsep.join(filter(None, [*plan.stubs, base.get("LIBRARY_PATH", "")]))
     if identity.archs:
         # Upstream's own reader splits at ";" and "," only, torch at ";" and spaces: ";" is what both take.
         variables["TORCH_CUDA_ARCH_LIST"] = ";".join(identity.archs)
     return variables
+
+
+def _code(arch: str, gencodes: Mapping[str, str]) -> tuple[str, str, bool]:
+    """Return an arch as the shim takes it: capability, the number behind ``sm_``, with PTX or not."""
+    capability, plus, _ = arch.partition("+")
+    return capability, gencodes[capability], bool(plus)
 
 
 def _distutils_config(plan: Plan, root: Path) -> str:
@@ -247,23 +268,23 @@ def _hear(line: str, running: Task) -> None:
     running.update(done=int(match[1]), total=int(match[2]), text=source[1] if source else None)
 
 
-def _explain(error: ProcessError, log: Path) -> BuildError:
+def _explain(error: ProcessError, log: Path, plan: Plan) -> BuildError:
+    status = error.details.get("returncode")
+    _end_log(log, status)
+    known = msgspec.structs.replace(
+        facts_of_plan(plan), exit_status=status, memory_gib=round(memory().total / GIB, 1)
+    )
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = str(error.details.get("tail", ""))
-    cause = first_error(text) or str(error.details.get("tail", "")).strip() or error.message
-    if "No space left on device" in text:
-        hint = "The disk is full: free some space, or point SAGEFIX_CACHE_DIR at another disk."
-    elif error.details.get("returncode") in (-9, 137) or "Killed" in cause:
-        hint = "The machine ran out of memory, most likely: set MAX_JOBS=1, or give the container more."
-    else:
-        hint = "`sagefix doctor` checks everything that a build needs."
-    return BuildError(
-        f"The build failed:\n\n{cause}\n\nThe whole log: {log}",
-        hint=hint,
-        details={"log": str(log), "first_error": cause, "returncode": error.details.get("returncode")},
-    )
+    return explain_failure(text, known, log, otherwise=str(error.details.get("tail", "")) or error.message)
+
+
+def _end_log(log: Path, status: int | None) -> None:
+    """Write down how the build ended, for whoever reads the log later (``sagefix explain``)."""
+    with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as stream:
+        stream.write("\n" + header(Facts(exit_status=status)))
 
 
 def require_disk(folder: Path, needed: int) -> None:

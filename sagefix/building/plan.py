@@ -6,15 +6,20 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from sagefix.archs import Arch
+from sagefix.building.reproducible import places_of
 from sagefix.errors import GpuError
-from sagefix.files import sha256_bytes
+from sagefix.files import sha256_bytes, sha256_file
 from sagefix.pins.model import Capability, Pin, Recipe, Revision
+from sagefix.settings import manifests_dir
 from sagefix.targets.cuda import Compiler, Toolkit
-from sagefix.targets.model import Target
+from sagefix.targets.distributions import find_packages
+from sagefix.targets.model import Interpreter, Package, Target
+from sagefix.targets.versions import tool_versions
 from sagefix.wheels.label import make_label, wheel_filename
 from sagefix.wheels.model import Label
 
@@ -51,8 +56,12 @@ COMPILER_VARIABLES = (
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What the key is made of: two builds with one identity may stand for each other.
 
-    ``gencodes`` maps a capability to the number behind ``sm_``. ``nvcc`` and ``host_compiler`` are versions,
-    empty when a pin needs none. ``shim`` is the version of the build shim.
+    ``gencodes`` maps a capability to the number behind ``sm_``; ``archs_of`` says which of the archs each
+    extension gets. ``nvcc`` and ``host_compiler`` are versions, empty when a pin needs none. ``fixes`` maps the
+    names of the pin's fixes to the SHA-256 of their source. ``shim`` is the version of the build shim.
+    ``tools`` are the exact versions of all that compiles and links, ``packages`` those of the target's packages
+    with the hashes of what they hold: the record repeats both, so a key stands for them, too. ``manylinux``: the
+    wheel gets the tag of the lowest glibc that it runs on.
     """
 
     pin: str
@@ -62,6 +71,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     archs: tuple[str, ...]
     gencodes: dict[str, str]
     extensions: tuple[str, ...]
+    archs_of: dict[str, tuple[str, ...]]
     python_tag: str
     abi_tag: str
     platform_tag: str
@@ -71,14 +81,28 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     nvcc: str
     host_compiler: str
     setuptools: str
-    fixes: tuple[str, ...]
+    fixes: dict[str, str]
     patches: tuple[str, ...]
     environment: dict[str, str]
     shim: int
+    tools: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    manylinux: bool = False
+
+
+class FixSource(msgspec.Struct, frozen=True, kw_only=True):
+    """A fix as the build shim needs it: the C++ file (absolute) and the functions that the linker wraps."""
+
+    file: str
+    wraps: tuple[str, ...]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """An identity with its key and what follows from it, and where on this machine it will be built."""
+    """An identity with its key and what follows from it, and where on this machine it will be built.
+
+    ``places`` maps folders of this machine that compilers read from to the names that stand for them in the wheel
+    (:mod:`~sagefix.building.reproducible`).
+    """
 
     identity: Identity
     key: str
@@ -92,6 +116,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stubs: tuple[str, ...]
     fake_gpus: bool
     parallel_env: str
+    fix_sources: tuple[FixSource, ...] = ()
+    places: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
 
@@ -103,15 +129,22 @@ def make_plan(
     toolkit: Toolkit | None = None,
     compiler: Compiler | None = None,
     environment: Mapping[str, str] | None = None,
+    fixes: bool = True,
+    manylinux: bool = False,
 ) -> Plan:
     """Decide a wheel. ``toolkit`` and ``compiler`` may be missing when nothing will be compiled (a dry look).
+
+    ``fixes``: apply those of the pin. ``manylinux``: see :class:`Identity`.
 
     Raises :class:`GpuError` when the recipe has no row for one of the archs.
     """
     interpreter, torch = target.interpreter, target.interpreter.torch
     recipe = pin.recipe_named(revision.recipe)
+    applied = pin.fix if fixes else ()
+    sources = {fix.name: manifests_dir() / fix.source for fix in applied}
     label = Label(
         commit=revision.commit,
+        fix=pin.fix_level if applied else 0,
         cuda=torch.cuda if pin.build.torch and torch else "",
         torch=torch.release if pin.build.torch and torch else "",
         archs=tuple(str(arch) for arch in target.archs),
@@ -125,6 +158,7 @@ def make_plan(
         archs=label.archs,
         gencodes=gencodes_of(recipe, target),
         extensions=extensions_of(recipe, target),
+        archs_of=archs_of(recipe, target),
         python_tag=interpreter.python_tag,
         abi_tag=interpreter.abi_tag,
         platform_tag=interpreter.platform_tag,
@@ -134,14 +168,17 @@ def make_plan(
         nvcc=toolkit.full_version if toolkit else "",
         host_compiler=f"{compiler.kind} {compiler.version}" if compiler else "",
         setuptools=interpreter.packages.get("setuptools", ""),
-        fixes=(),
+        fixes={name: sha256_file(source) for name, source in sources.items()},
         patches=(),
         environment=compiler_environment(os.environ if environment is None else environment),
         shim=shim_version(),
+        tools=tool_versions(interpreter, toolkit, compiler, environment),
+        packages=_identified(interpreter, pin),
+        manylinux=manylinux,
     )
     return Plan(
         identity=identity,
-        key=sha256_bytes(msgspec.json.encode(identity, order="sorted"))[:20],
+        key=key_of(identity),
         project=pin.project,
         recipe=recipe.name,
         label=make_label(label),
@@ -155,8 +192,28 @@ def make_plan(
         stubs=toolkit.stub_folders if toolkit else (),
         fake_gpus=recipe.asks_torch_for_gpus,
         parallel_env=recipe.parallel_env,
+        fix_sources=tuple(FixSource(file=str(sources[fix.name]), wraps=fix.wraps) for fix in applied),
+        places=places_of(interpreter, toolkit),
         notes=_notes(recipe, target),
     )
+
+
+def key_of(identity: Identity | Mapping[str, Any]) -> str:
+    """Return the key of an identity, or of one that was read back from a record."""
+    return sha256_bytes(msgspec.json.encode(identity, order="sorted"))[:20]
+
+
+def build_packages(interpreter: Interpreter, pin: Pin) -> tuple[Package, ...]:
+    """Return the target's packages that take part in a build of the pin, as they are installed."""
+    names = {*pin.build.requires, *(["torch"] if pin.build.torch else []), "setuptools", "wheel"}
+    return find_packages(interpreter.sys_path, sorted(names))
+
+
+def _identified(interpreter: Interpreter, pin: Pin) -> dict[str, str]:
+    return {
+        package.name: f"{package.version} {package.record_sha256}".rstrip()
+        for package in build_packages(interpreter, pin)
+    }
 
 
 def extensions_of(recipe: Recipe, target: Target) -> tuple[str, ...]:
@@ -165,6 +222,19 @@ def extensions_of(recipe: Recipe, target: Target) -> tuple[str, ...]:
     for arch in target.archs:
         promised.update(_row(recipe, arch).extensions)
     return tuple(sorted(promised))
+
+
+def archs_of(recipe: Recipe, target: Target) -> dict[str, tuple[str, ...]]:
+    """Return which of the target's archs each extension gets: those whose row promises it.
+
+    So ``_qattn_sm90`` is compiled for 9.0 alone whatever else is in the wheel: ptxas refuses its wgmma
+    instructions for any other arch.
+    """
+    chosen: dict[str, tuple[str, ...]] = dict.fromkeys(recipe.extensions, tuple(map(str, target.archs)))
+    for arch in target.archs:
+        for extension in _row(recipe, arch).extensions:
+            chosen[extension] = (*chosen.get(extension, ()), str(arch))
+    return dict(sorted(chosen.items()))
 
 
 def gencodes_of(recipe: Recipe, target: Target) -> dict[str, str]:

@@ -11,7 +11,23 @@ from typing import Annotated, Any
 import typer
 
 from sagefix import __version__
-from sagefix.cli import build, doctor, install, pins, save_wheel, source, verify, wheelhouse
+from sagefix.cli import (
+    build,
+    doctor,
+    environments,
+    explain,
+    gather,
+    install,
+    matrix,
+    pins,
+    prebuild,
+    rebuild,
+    save_wheel,
+    source,
+    toolchain,
+    verify,
+    wheelhouse,
+)
 from sagefix.cli.defaults import default_map, unknown_keys
 from sagefix.cli.output import leave_stdout, prepare_streams, print_envelope, print_error, unexpected
 from sagefix.errors import DiskError, InterruptedByUser, SagefixError, UsageError
@@ -53,9 +69,16 @@ build.register(app)
 save_wheel.register(app)
 verify.register(app)
 doctor.register(app)
+explain.register(app)
+matrix.register(app)
+prebuild.register(app)
+gather.register(app)
+rebuild.register(app)
 app.add_typer(pins.app, name="pins")
 app.add_typer(source.app, name="source")
 app.add_typer(wheelhouse.app, name="wheelhouse")
+app.add_typer(toolchain.app, name="toolchain")
+app.add_typer(environments.app, name="environments")
 
 # Errors in what was typed; typer exports one leaf of this family, and its root is what all of them share.
 _TypedWrong: type[Exception] = next(

@@ -24,6 +24,8 @@ def register(app: typer.Typer) -> None:
 def build(
     python: options.Python = None,
     arch: options.ArchList = None,
+    torch: options.Torch = None,
+    cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
     source: options.Source = None,
@@ -36,6 +38,14 @@ def build(
         bool, typer.Option("--rebuild", help="Compile even if the same build is kept.")
     ] = False,
     allow_known_bad: options.AllowKnownBad = False,
+    no_fixes: options.NoFixes = False,
+    manylinux: Annotated[
+        bool,
+        typer.Option(
+            "--manylinux",
+            help="Tag the wheel with the lowest glibc that it runs on (default: linux_*, which says nothing).",
+        ),
+    ] = False,
     offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -61,6 +71,10 @@ def build(
             wheelhouse=wheelhouse,
             offline=offline,
             allow_known_bad=allow_known_bad,
+            fixes=not no_fixes,
+            cuda=cuda,
+            torch=torch,
+            manylinux=manylinux,
         )
         made = run_build(
             survey(request),

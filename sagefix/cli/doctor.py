@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 def doctor(
     python: options.Python = None,
     arch: options.ArchList = None,
+    cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
     source: options.Source = None,
@@ -42,6 +43,7 @@ def doctor(
                 arch=arch,
                 wheelhouse=wheelhouse,
                 offline=offline,
+                cuda=cuda,
             )
         )
         outcome.result(found, lambda console: draw.checks(console, found))

@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
 def install(
     python: options.Python = None,
     arch: options.ArchList = None,
+    cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
     source: options.Source = None,
@@ -72,6 +73,7 @@ def install(
         InstallerName, typer.Option("--installer", help="auto: uv if it is there, else pip.")
     ] = InstallerName.AUTO,
     allow_known_bad: options.AllowKnownBad = False,
+    no_fixes: options.NoFixes = False,
     break_system_packages: options.BreakSystem = False,
     offline: options.Offline = False,
     json: options.Json = False,
@@ -98,6 +100,8 @@ def install(
                 index=tuple(index or ()),
                 offline=offline,
                 allow_known_bad=allow_known_bad,
+                fixes=not no_fixes,
+                cuda=cuda,
             ),
             InstallOptions(
                 no_build=no_build,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sagefix.errors import UsageError
+
 Pin = Annotated[
     str, typer.Option("--pin", envvar="SAGEFIX_PIN", help="Which pin to work on (see `sagefix pins list`).")
 ]
@@ -42,6 +44,22 @@ ArchList = Annotated[
         show_default=False,
     ),
 ]
+Cuda = Annotated[
+    str,
+    typer.Option(
+        "--cuda",
+        envvar="SAGEFIX_CUDA",
+        help="CUDA toolkit: auto (the system's if it fits, else packages), system, pypi, or its folder.",
+    ),
+]
+Torch = Annotated[
+    str | None,
+    typer.Option(
+        "--torch",
+        help="Build for this torch (2.11) and a version of --python (3.12), in an environment of its own.",
+        show_default=False,
+    ),
+]
 WheelhousePath = Annotated[
     str | None,
     typer.Option(
@@ -55,6 +73,10 @@ Offline = Annotated[bool, typer.Option("--offline", envvar="SAGEFIX_OFFLINE", he
 AllowKnownBad = Annotated[
     bool, typer.Option("--allow-known-bad", help="Go on with a commit that is known to be broken.")
 ]
+NoFixes = Annotated[
+    bool,
+    typer.Option("--no-fixes", help="Build upstream as it is, without the pin's fixes (see `pins show`)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell every command that is run.")]
@@ -62,3 +84,11 @@ BreakSystem = Annotated[
     bool,
     typer.Option("--break-system-packages", help="Install even where the operating system owns the Python."),
 ]
+
+
+def require_names(names: list[str] | None, everything: bool) -> None:
+    """Refuse a removal that names nothing, or everything and something."""
+    if bool(names) == everything:
+        raise UsageError(
+            "Name what to remove, or give --all." if not names else "Give names or --all, not both."
+        )

@@ -91,6 +91,11 @@ def _render(console: Console, pin: Pin) -> None:
             names = ", ".join(name.rpartition(".")[2] for name in row.extensions)
             drawn.add_row(row.arch, built, row.min_cuda, names, row.dispatch or row.reason)
         console.print(drawn)
+    if pin.fix:
+        drawn = table("fix", "how", "what it cures", title=f"fixes (level {pin.fix_level}, on by default)")
+        for fix in pin.fix:
+            drawn.add_row(fix.name, f"{fix.kind}: {', '.join(fix.wraps)}", fix.cures)
+        console.print(drawn)
     if pin.known:
         drawn = table("status", "archs", "commits", "why", title="known commits")
         for known in pin.known:

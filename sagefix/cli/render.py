@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sagefix.proof.model import Verdict
+    from sagefix.targets.kept import Removed
     from sagefix.wheelhouse.model import Decision
     from sagefix.wheels.model import Facts
 
@@ -80,3 +81,11 @@ def decisions(console: Console, rows: Sequence[Decision]) -> None:
         mark = "[green]fits[/]" if decision.accepted else "[yellow]refused[/]"
         drawn.add_row(decision.facts.filename, mark, "; ".join(decision.reasons))
     console.print(drawn)
+
+
+def removed(console: Console, rows: Sequence[Removed]) -> None:
+    """Say what was removed and what that freed."""
+    for row in rows:
+        console.print(f"Removed {row.name} ({human_size(row.freed)})", soft_wrap=True)
+    if not rows:
+        console.print("There was nothing to remove.")

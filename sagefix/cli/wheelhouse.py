@@ -165,3 +165,70 @@ def prune(
         word = "Would delete" if dry_run else "Deleted"
         lines = [f"{word} {line}" for line in gone] or ["Nothing to delete."]
         outcome.result(gone, lambda console: console.print("\n".join(lines), soft_wrap=True))
+
+
+@app.command("show", epilog="Example: sagefix wheelhouse show sageattention-2.2.0+68de379...whl --explain")
+def show(
+    wheel: Annotated[
+        str, typer.Argument(help="A wheel's path, or its file name in the wheelhouse.", show_default=False)
+    ],
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say in words and commands how to build it again.")
+    ] = False,
+    wheelhouse: options.WheelhousePath = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Read back how a wheel was made: its record, SBOM, statement and proofs, held against its files."""
+    with running("wheelhouse show", json=json, quiet=quiet, verbose=verbose) as outcome:
+        from sagefix.checks import failures
+        from sagefix.cli.showing import explanation, provenance
+        from sagefix.errors import WheelError
+        from sagefix.workflows.howto import how_to_rebuild
+        from sagefix.workflows.provenance import show as read_back
+        from sagefix.workflows.situation import open_wheelhouse
+
+        shown = read_back(wheel, open_wheelhouse(wheelhouse, create=False))
+        if explain:
+            lines = how_to_rebuild(shown)
+            outcome.result({"wheel": shown.path, "lines": lines}, lambda console: explanation(console, lines))
+        else:
+            outcome.result(shown, lambda console: provenance(console, shown))
+        if bad := failures(shown.checks):
+            raise WheelError(
+                f"What is told of {shown.filename} is contradictory: {bad[0].name}: {bad[0].found}.",
+                hint=bad[0].fix,
+            )
+
+
+@app.command("record", epilog="Example: sagefix wheelhouse record sageattention-2.2.0+68de379...whl")
+def record(
+    names: Annotated[
+        list[str], typer.Argument(help="Wheels: paths, or file names in the wheelhouse.", show_default=False)
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="The folder of records. Default: manifests/builds.", show_default=False),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the record of another wheel of the same name.")
+    ] = False,
+    wheelhouse: options.WheelhousePath = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write the small record that stays in the repository of each published wheel."""
+    with running("wheelhouse record", json=json, quiet=quiet, verbose=verbose) as outcome:
+        from sagefix.settings import manifests_dir
+        from sagefix.workflows.provenance import BUILDS, write_build_record
+        from sagefix.workflows.situation import open_wheelhouse
+
+        store = open_wheelhouse(wheelhouse, create=False)
+        folder = to or manifests_dir() / BUILDS
+        written = [str(write_build_record(name, store, folder, replace=replace)) for name in names]
+        outcome.result(
+            written,
+            lambda console: console.print("\n".join(f"Wrote {path}" for path in written), soft_wrap=True),
+        )

@@ -198,6 +198,12 @@ def libc() -> "tuple[str, str]":
     return "", loader.group(1) if loader else ""
 
 
+def build_flags() -> "dict[str, str]":
+    """Return what this Python gives to the compilers of extensions; its own build decided it."""
+    names = ("CC", "CXX", "CFLAGS", "CPPFLAGS", "CCSHARED", "LDSHARED", "LDCXXSHARED")
+    return {name: str(sysconfig.get_config_var(name) or "") for name in names}
+
+
 def facts() -> "dict[str, object]":
     """Return everything that is asked."""
     paths = sysconfig.get_paths()
@@ -240,6 +246,7 @@ def facts() -> "dict[str, object]":
         "packages": packages(),
         "torch": torch_facts,
         "torch_error": torch_error,
+        "build_flags": build_flags(),
     }
 
 

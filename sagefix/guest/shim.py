@@ -7,6 +7,11 @@ files stay as they are. Facts arrive as JSON in ``SAGEFIX_SHIM``:
 one GPU per capability, because some builds ask for the GPUs of this machine instead of reading
 ``TORCH_CUDA_ARCH_LIST`` (https://github.com/thu-ml/SageAttention/blob/68de379/setup.py#L75).
 
+``code``: for each extension the archs of its code, ``{"pkg._ext": [["9.0", "90a", false]]}`` (capability, the number
+behind ``sm_``, PTX beside it). One list of flags for all extensions does not compile where one needs instructions
+that the others' archs lack. ``threads``: what nvcc may compile at once for one file. ``fixes``: C++ files to compile
+into every CUDA extension, with the functions that the linker wraps.
+
 ``extensions``: how many extensions are compiled at once. torch starts one ninja for each
 (https://github.com/pytorch/pytorch/blob/v2.11.0/torch/utils/cpp_extension.py, ``_run_ninja_build``), and their
 job limits multiply. Here they wait for each other and become one ninja with one limit and one counter.
@@ -71,6 +76,69 @@ def edges_of(path: str) -> List[tuple[int, str]]:
     if split_up:
         return [(0, "\n".join(line for line in lines if not line.startswith("default ")))]
     return [(size_of_source(edge), "\n".join([*shared, edge, ""])) for edge in edges]
+
+
+def arch_flags(code: Sequence[Sequence[object]]) -> List[str]:
+    """Return nvcc's flags for the code of one extension."""
+    flags: List[str] = []
+    for _, number, ptx in code:
+        flags += ["-gencode", "arch=compute_%s,code=sm_%s" % (number, number)]
+        if ptx:
+            flags += ["-gencode", "arch=compute_%s,code=compute_%s" % (number, number)]
+    return flags
+
+
+def without_archs(flags: Sequence[str]) -> List[str]:
+    """Return nvcc's flags less those that name an arch or a number of threads, however they are written."""
+    kept: List[str] = []
+    skip = False
+    for flag in flags:
+        if skip:
+            skip = False
+        elif flag in ("-gencode", "--generate-code", "-arch", "--gpu-architecture", "-t", "--threads"):
+            skip = True
+        elif not flag.startswith(
+            ("-gencode=", "--generate-code=", "-arch=", "--gpu-architecture=", "--threads=", "-t=")
+        ):
+            kept.append(flag)
+    return kept
+
+
+def adjust_extensions(
+    code: Dict[str, List[List[object]]], threads: int, fixes: Sequence[Dict[str, object]]
+) -> None:
+    """Give every CUDA extension the flags of its own archs, and the fixes.
+
+    The build file calls torch's ``CUDAExtension``; what that returns is changed before setuptools sees it.
+    """
+    from torch.utils import cpp_extension
+
+    make = cpp_extension.CUDAExtension
+
+    def cuda_extension(name: str, sources: List[str], *args: object, **kwargs: object) -> object:
+        extension = make(name, list(sources), *args, **kwargs)
+        given = extension.extra_compile_args
+        # The lists may be one object shared by all extensions.
+        flags = (
+            {key: list(value) for key, value in given.items()}
+            if isinstance(given, dict)
+            else {"nvcc": list(given)}
+        )
+        if not isinstance(given, dict):
+            flags["cxx"] = list(given)
+        if name in code:
+            own = without_archs(flags.get("nvcc", []))
+            flags["nvcc"] = [*own, "--threads=%d" % threads, *arch_flags(code[name])]
+        extension.extra_compile_args = flags
+        extension.extra_link_args = list(extension.extra_link_args or [])
+        for fix in fixes:
+            extension.sources.append(str(fix["file"]))
+            wraps = fix["wraps"]
+            assert isinstance(wraps, list)
+            extension.extra_link_args += ["-Wl,--wrap=%s" % symbol for symbol in wraps]
+        return extension
+
+    cpp_extension.CUDAExtension = cuda_extension
 
 
 class Gathering:
@@ -153,6 +221,7 @@ def main() -> None:
     if facts.get("fake_gpus"):
         answer_gpus(facts["archs"])
     if facts.get("torch"):
+        adjust_extensions(facts.get("code", {}), int(facts.get("threads", 1)), facts.get("fixes", []))
         gather_ninja(int(facts.get("extensions", 1)))
     sys.argv = sys.argv[1:]
     # As if Python had been started with the hook script itself.

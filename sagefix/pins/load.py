@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,7 +14,7 @@ from sagefix import settings
 from sagefix.errors import PinError
 from sagefix.pins import locate
 from sagefix.pins.model import Pin
-from sagefix.pins.rules import problems
+from sagefix.pins.rules import Problem, problems
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +23,8 @@ else:
 
 # Other tables may stand beside the pins; only a pin has one of these at its top.
 _PIN_KEYS = frozenset({"source", "recipe", "ref"})
+_T = TypeVar("_T")
+_PIN_TYPES = "sagefix/pins/model.py"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TOML_LINE = re.compile(r"\s*\(at line (\d+), column \d+\)$")
 _MSGSPEC_PATH = re.compile(r"\s*- at `\$(?P<path>[^`]*)`$")
@@ -37,7 +40,7 @@ def load_pin(name: str, folder: Path | None = None) -> Pin:
     where = settings.manifests_dir() if folder is None else folder
     path = where / f"{name}.toml"
     # The name comes from the command line: it must not lead out of the folder.
-    if _NAME.fullmatch(name) and path.is_file() and (table := _read(path)) and _is_pin(table):
+    if _NAME.fullmatch(name) and path.is_file() and (table := read_table(path)) and _is_pin(table):
         return _convert(path, table)
     known = _names(where)
     raise PinError(
@@ -50,16 +53,17 @@ def load_pin(name: str, folder: Path | None = None) -> Pin:
 def list_pins(folder: Path | None = None) -> list[Pin]:
     """Return every pin of a folder, by name. Raises :class:`PinError` when one of them is wrong."""
     where = settings.manifests_dir() if folder is None else folder
-    tables = ((path, _read(path)) for path in sorted(where.glob("*.toml")))
+    tables = ((path, read_table(path)) for path in sorted(where.glob("*.toml")))
     return [_convert(path, table) for path, table in tables if _is_pin(table)]
 
 
 def load_file(path: Path) -> Pin:
     """Return the pin of one manifest, which may stand anywhere. Raises :class:`PinError` when it is wrong."""
-    return _convert(path, _read(path))
+    return _convert(path, read_table(path))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises :class:`PinError` with the line of what is wrong."""
     try:
         table: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
@@ -85,7 +89,7 @@ def _names(folder: Path) -> list[str]:
     names = []
     for path in sorted(folder.glob("*.toml")):
         try:
-            if not _is_pin(_read(path)):
+            if not _is_pin(read_table(path)):
                 continue
         except PinError:
             pass
@@ -94,14 +98,29 @@ def _names(folder: Path) -> list[str]:
 
 
 def _convert(path: Path, table: dict[str, Any]) -> Pin:
+    return convert_table(path, table, Pin, problems, described_in=_PIN_TYPES)
+
+
+def convert_table(
+    path: Path,
+    table: dict[str, Any],
+    kind: type[_T],
+    problems_of: Callable[[_T, Path], Iterable[Problem]],
+    *,
+    described_in: str,
+) -> _T:
+    """Turn the table of a file into a type; ``problems_of`` says what is wrong beyond the types of its keys.
+
+    ``described_in`` is the module that describes the keys. Raises :class:`PinError` with line and key.
+    """
     try:
-        pin = msgspec.convert(table, Pin, strict=True)
+        made = msgspec.convert(table, kind, strict=True)
     except msgspec.ValidationError as error:
         key, problem = _explain(str(error))
-        raise _wrong_at(path, key, problem) from error
-    if first := next(problems(pin, path), None):
-        raise _wrong_at(path, *first)
-    return pin
+        raise _wrong_at(path, key, problem, described_in) from error
+    if first := next(iter(problems_of(made, path)), None):
+        raise _wrong_at(path, *first, described_in)
+    return made
 
 
 def _explain(text: str) -> tuple[locate.KeyPath, str]:
@@ -117,15 +136,15 @@ def _explain(text: str) -> tuple[locate.KeyPath, str]:
     return key, problem[:1].lower() + problem[1:].replace("`", "")
 
 
-def _wrong_at(path: Path, key: locate.KeyPath, problem: str) -> PinError:
+def _wrong_at(path: Path, key: locate.KeyPath, problem: str, described_in: str) -> PinError:
     line = locate.line_of(path.read_text(encoding="utf-8"), key)
-    return _wrong(path, line, f"{locate.show(key)}: {problem}" if key else problem)
+    return _wrong(path, line, f"{locate.show(key)}: {problem}" if key else problem, described_in)
 
 
-def _wrong(path: Path, line: int, problem: str) -> PinError:
+def _wrong(path: Path, line: int, problem: str, described_in: str = _PIN_TYPES) -> PinError:
     return PinError(
         f"{_shown(path)}:{line}: {problem}",
-        hint="Correct the manifest; sagefix/pins/model.py describes every key.",
+        hint=f"Correct the manifest; {described_in} describes every key.",
         details={"file": str(path), "line": line},
     )
 

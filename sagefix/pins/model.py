@@ -43,9 +43,9 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One state of upstream's build files, recognised by the git blob of its ``setup.py``.
 
-    ``exclusive`` archs cannot be compiled together with any other. ``asks_torch_for_gpus``: the build ignores
-    ``TORCH_CUDA_ARCH_LIST`` and asks ``torch.cuda``. ``parallel_env``: the variable that makes it compile
-    several extensions at once (empty: it cannot). ``extensions`` are built whatever the archs (all there is
+    ``asks_torch_for_gpus``: the build ignores ``TORCH_CUDA_ARCH_LIST`` and asks ``torch.cuda``.
+    ``parallel_env``: the variable that makes it compile several extensions at once (empty: it cannot).
+    ``extensions`` are built whatever the archs (all there is
     for a ``cpu`` pin); ``refusal`` says which archs it cannot build.
     """
 
@@ -53,8 +53,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     setup_py: tuple[str, ...]
     asks_torch_for_gpus: bool = False
     parallel_env: str = ""
-    exclusive: tuple[str, ...] = ()
-    exclusive_reason: str = ""
     extensions: tuple[str, ...] = ()
     capability: tuple[Capability, ...] = ()
     refusal: tuple[Refusal, ...] = ()
@@ -121,6 +119,22 @@ class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sources: tuple[str, ...] = ()
 
 
+class Fix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A change to how upstream is built that cures a fault of it and leaves its files alone.
+
+    ``kind`` ``"link-wrap"``: ``source``, a C++ file beside the manifest, is compiled into every CUDA extension,
+    and the linker sends each call of the functions in ``wraps`` to its ``__wrap_`` functions
+    (https://sourceware.org/binutils/docs/ld/Options.html, ``--wrap``). ``cures`` says what goes wrong without it.
+    """
+
+    name: str
+    kind: Literal["link-wrap"]
+    source: str
+    wraps: tuple[str, ...]
+    cures: str
+    sources: tuple[str, ...]
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A known fault that can be read off installed source without a GPU or an import.
 
@@ -158,6 +172,8 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ref: tuple[Ref, ...]
     known: tuple[Known, ...] = ()
     fault: tuple[Fault, ...] = ()
+    fix_level: int = 0
+    fix: tuple[Fix, ...] = ()
 
     def recipe_named(self, name: str) -> Recipe:
         """Return a recipe by name; loading has checked that every named one exists."""

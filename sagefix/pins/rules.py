@@ -33,11 +33,25 @@ def problems(pin: Pin, path: Path) -> Iterator[Problem]:
     yield from _recipes(pin)
     yield from _refs(pin)
     yield from _known(pin)
+    yield from _fixes(pin, path.parent)
     for index, fault in enumerate(pin.fault):
         yield from _archs(("fault", index, "archs"), fault.archs, star=True)
         for position, file in enumerate(fault.files):
             if file.startswith("/") or ".." in file.split("/"):
                 yield ("fault", index, "files", position), f"{file!r} is not a path inside site-packages"
+
+
+def _fixes(pin: Pin, folder: Path) -> Iterator[Problem]:
+    if bool(pin.fix) != (pin.fix_level > 0):
+        yield ("fix_level",), "must be 1 or more with fixes, and 0 without"
+    names = [fix.name for fix in pin.fix]
+    for index in _repeated(names):
+        yield ("fix", index, "name"), f"{names[index]!r} is there twice"
+    for index, fix in enumerate(pin.fix):
+        if fix.source.startswith("/") or ".." in fix.source.split("/") or not (folder / fix.source).is_file():
+            yield ("fix", index, "source"), f"{fix.source!r} is no file beside the manifest"
+        if not fix.wraps:
+            yield ("fix", index, "wraps"), "must name at least one function"
 
 
 def _source(source: Source, folder: Path) -> Iterator[Problem]:
@@ -91,12 +105,6 @@ def _recipe(at: KeyPath, recipe: Recipe, pin: Pin) -> Iterator[Problem]:
         yield from _capability((*at, "capability", index), row, pin.package)
     for index in _repeated(archs):
         yield (*at, "capability", index, "arch"), f"{archs[index]} is there twice"
-    for index, arch in enumerate(recipe.exclusive):
-        yield from _archs((*at, "exclusive"), (arch,), first=index)
-        if arch not in archs:
-            yield (*at, "exclusive", index), f"{arch} is not among the recipe's capabilities"
-    if recipe.exclusive and not recipe.exclusive_reason:
-        yield at, "missing key exclusive_reason"
     for index, refusal in enumerate(recipe.refusal):
         yield from _archs((*at, "refusal", index, "archs"), refusal.archs, star=True)
         yield from _needs_sources((*at, "refusal", index), refusal.sources)

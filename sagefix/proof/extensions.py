@@ -16,6 +16,7 @@ from sagefix.proof.identity import FIX, Identity, same_release
 from sagefix.proof.installed import Installed
 from sagefix.targets.linking import library_folders
 from sagefix.targets.model import Interpreter
+from sagefix.wheels.checking import check_wraps
 from sagefix.wheels.elf import module_suffix, read_extension
 from sagefix.wheels.model import Extension
 from sagefix.wheels.symbols import unprovided
@@ -179,6 +180,27 @@ def _ptx_serves(text: str, arch: Arch) -> bool:
 
 def _codes(module: Extension) -> str:
     return ", ".join((*module.cubins, *(f"PTX {text}" for text in module.ptx))) or "none at all"
+
+
+def check_fixes(pin: Pin, modules: Modules) -> list[Check]:
+    """Say for each fix of the pin whether the modules were built with it.
+
+    Without one they are as upstream's, which plain use never notices: a warning, and no failure.
+    """
+    checks = []
+    for fix in pin.fix:
+        found = check_wraps(modules.usable, fix.wraps)
+        fine = found.status == "ok"
+        checks.append(
+            Check(
+                name=f"fix: {fix.name}",
+                status="ok" if fine else "warning",
+                found="Built with it." if fine else f"Built without it: {found.found}. {fix.cures}",
+                fix="" if fine else FIX,
+                sources=fix.sources,
+            )
+        )
+    return checks
 
 
 def check_symbols(modules: Modules, interpreter: Interpreter) -> Check:

@@ -109,5 +109,6 @@ def _static(
     checks.append(extensions.check_modules(modules, promised, interpreter))
     if pin.device == "cuda":
         checks.append(extensions.check_gpu_code(modules, promised, archs))
+        checks += extensions.check_fixes(pin, modules)
     checks.append(extensions.check_symbols(modules, interpreter))
     return checks

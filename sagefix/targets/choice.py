@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-from sagefix.archs import Arch, join_archs, parse_arch, parse_archs, sort_archs
+from sagefix.archs import Arch, parse_arch, parse_archs, sort_archs
 from sagefix.checks import Check
 from sagefix.errors import GpuError, UsageError
 from sagefix.files import human_size
@@ -25,8 +25,8 @@ def choose_archs(
     kinds the wheel gets an arch for each; those that the commit cannot use are left out with a warning as
     long as another GPU remains.
 
-    Raises :class:`GpuError`: no GPU, an arch that this commit cannot build or use, or archs that cannot be
-    in one wheel; :class:`UsageError` when ``arch_option`` cannot be read.
+    Raises :class:`GpuError`: no GPU, or an arch that this commit cannot build or use; :class:`UsageError` when
+    ``arch_option`` cannot be read.
     """
     if arch_option is not None and not arch_option.strip():
         raise UsageError(
@@ -45,7 +45,6 @@ def choose_archs(
                     hint=_works(recipe),
                     details={"arch": str(arch), "works": _working(recipe)},
                 )
-        _require_together(recipe, archs, "Give --arch one of them and make a wheel for each.")
         return archs, "--arch"
     found = gpus()
     if not found.gpus:
@@ -71,14 +70,7 @@ def _from_gpus(pin: Pin, recipe: Recipe, found: Gpus) -> tuple[Arch, ...]:
     for gpu in found.gpus:
         if gpu.index in refused:
             warn(f"No code is built for {_names([gpu])}: {refused[gpu.index]}")
-    archs = sort_archs(_arch_of(gpu) for gpu in usable)
-    _require_together(
-        recipe,
-        archs,
-        f"There are {_names(usable)}. Choose one kind, for example --arch {archs[-1]}, "
-        "or hide the others with CUDA_VISIBLE_DEVICES.",
-    )
-    return archs
+    return sort_archs(_arch_of(gpu) for gpu in usable)
 
 
 def why_not(recipe: Recipe, arch: Arch) -> str:
@@ -90,21 +82,6 @@ def why_not(recipe: Recipe, arch: Arch) -> str:
     if not row.dispatch:
         return row.reason or f"the package refuses a GPU of compute capability {arch.capability}."
     return ""
-
-
-def _require_together(recipe: Recipe, archs: Sequence[Arch], hint: str) -> None:
-    alone = [
-        arch
-        for arch in archs
-        if arch.capability in {parse_arch(text).capability for text in recipe.exclusive}
-    ]
-    if alone and len(archs) > 1:
-        raise GpuError(
-            f"{alone[0].capability} cannot be in one wheel with other archs ({join_archs(archs)}): "
-            f"{recipe.exclusive_reason or 'it does not compile together with them.'}",
-            hint=hint,
-            details={"archs": [str(arch) for arch in archs]},
-        )
 
 
 def _arch_of(gpu: Gpu) -> Arch:

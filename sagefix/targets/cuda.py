@@ -30,7 +30,6 @@ from sagefix.targets.toolkit import Toolkit, find_toolkit, other_homes
 __all__ = [
     "Compiler",
     "Toolkit",
-    "check_cuda",
     "check_toolkit",
     "find_host_compiler",
     "find_nvcc_host_compiler",
@@ -44,26 +43,6 @@ _TRIAL = "#include <cuda_runtime.h>\n#include <nv/target>\n__global__ void nothi
 _TRIAL_TIMEOUT_S = 120.0
 _ARCHIVE = "https://developer.nvidia.com/cuda-toolkit-archive"
 _TORCH_HELP = "https://pytorch.org/get-started/locally/"
-
-
-def check_cuda(
-    hint: str | None,
-    interpreter: Interpreter,
-    pin: Pin,
-    recipe: Recipe,
-    archs: Sequence[Arch],
-    env: Mapping[str, str] | None = None,
-) -> tuple[Check, ...]:
-    """Like :func:`find_toolkit` and :func:`check_toolkit` together, with a toolkit that is not there as a
-    failure."""
-    if pin.device == "cpu":
-        return check_host_compiler(env)
-    try:
-        toolkit = find_toolkit(hint, env)
-    except ToolchainError as error:
-        lost = Check(name="CUDA toolkit", status="failure", found=error.message, fix=error.hint)
-        return (lost, *check_host_compiler(env))
-    return check_toolkit(toolkit, interpreter, pin, recipe, archs, env)
 
 
 def check_toolkit(

@@ -39,10 +39,14 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
 class Jobs(msgspec.Struct, frozen=True, kw_only=True):
     """How many compilers at once, and what kept it from being more: ``cores``, ``memory``, ``sources`` or
-    ``MAX_JOBS``."""
+    ``MAX_JOBS``.
+
+    ``threads`` is how many archs of one file each compiler may work on at once.
+    """
 
     count: int
     limited_by: str
+    threads: int = 1
 
 
 def cores(root: Path = _ROOT) -> int:
@@ -77,6 +81,15 @@ def memory(root: Path = _ROOT) -> Memory:
     return Memory(total=total, available=available, limit_from=limit_from)
 
 
+def memory_groups(root: Path = _ROOT) -> tuple[Path, ...]:
+    """Return the folders of this process's own memory control group: one for each version that is mounted."""
+    own = []
+    for kind in ("cgroup2", "cgroup"):
+        if (first := next(_control_groups("memory", root, kind), None)) is not None:
+            own.append(first)
+    return tuple(own)
+
+
 def disk_free(path: Path) -> int:
     """Return the free bytes, for this user, of the disk that holds ``path`` or will."""
     existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
@@ -93,14 +106,22 @@ def glibc() -> str:
 
 
 def compile_jobs(
-    *, cores: int, memory_available: int, sources: int, memory_gib: float, max_jobs_env: str | None = None
+    *,
+    cores: int,
+    memory_available: int,
+    sources: int,
+    memory_gib: float,
+    archs: int = 1,
+    max_jobs_env: str | None = None,
 ) -> Jobs:
-    """Decide how many files are compiled at once.
+    """Decide how many files are compiled at once, and how many archs of each.
 
-    ``memory_available`` in bytes, ``memory_gib`` the peak of one compiler in GiB, ``sources`` the files to
-    compile. ``max_jobs_env`` is the user's ``MAX_JOBS``, which is obeyed. Raises :class:`UsageError` when
-    it is no number.
+    ``memory_available`` in bytes, ``memory_gib`` the peak of one compiler for one arch in GiB, ``sources`` the
+    files to compile. ``max_jobs_env`` is the user's ``MAX_JOBS``, which is obeyed. Files come first; cores and
+    memory that are left over go to the archs within a file. Raises :class:`UsageError` when ``MAX_JOBS`` is no
+    number.
     """
+    fitting = int(memory_available / (memory_gib * GIB)) if memory_gib > 0 else cores
     if max_jobs_env and max_jobs_env.strip():
         try:
             wished = int(max_jobs_env)
@@ -112,18 +133,19 @@ def compile_jobs(
                 hint="Correct it or unset it.",
             )
         return Jobs(count=wished, limited_by="MAX_JOBS")
-    bounds = {
-        "cores": max(1, cores),
-        "memory": max(1, int(memory_available / (memory_gib * GIB))) if memory_gib > 0 else max(1, cores),
-        "sources": max(1, sources),
-    }
+    bounds = {"cores": max(1, cores), "memory": max(1, fitting), "sources": max(1, sources)}
     limited_by = min(bounds, key=lambda name: bounds[name])
-    return Jobs(count=bounds[limited_by], limited_by=limited_by)
+    count = bounds[limited_by]
+    return Jobs(
+        count=count,
+        limited_by=limited_by,
+        threads=max(1, min(archs, cores // count, fitting // count)),
+    )
 
 
 def check_memory(found: Memory, jobs: Jobs, memory_gib: float) -> Check:
     """Say whether the compilers that will run at once have the memory they need."""
-    needed = jobs.count * memory_gib * GIB
+    needed = jobs.count * jobs.threads * memory_gib * GIB
     limit = f", limited by {found.limit_from}" if found.limit_from else ""
     text = (
         f"{found.available / GIB:.1f} GiB available of {found.total / GIB:.1f}{limit}; "
@@ -167,8 +189,10 @@ def _machine_memory(root: Path) -> tuple[int, int]:
     return int(seen.total), int(seen.available)
 
 
-def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+def _control_groups(controller: str, root: Path, kind_wanted: str = "") -> Iterator[Path]:
     """Yield the folders of this process's control group and of its parents, lowest first; version 2, then 1.
+
+    ``kind_wanted`` leaves out the other version (``cgroup2``, ``cgroup``).
 
     ``/proc/self/cgroup`` says which group, ``/proc/self/mountinfo`` where its tree is mounted and from which
     group on: in a container without a cgroup namespace the mount begins at the container's own group.
@@ -185,6 +209,8 @@ def _control_groups(controller: str, root: Path) -> Iterator[Path]:
         if len(fields) < 5 or not kind:
             continue
         options = kind[2].split(",") if len(kind) > 2 else []
+        if kind_wanted not in ("", kind[0]):
+            continue
         if kind[0] == "cgroup2":
             group = groups.get("")
         elif kind[0] == "cgroup" and controller in options:

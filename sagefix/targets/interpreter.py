@@ -80,6 +80,7 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str]
     torch: Torch | None
     torch_error: str
+    build_flags: dict[str, str] = {}
 
 
 def find_python(given: str | None = None, env: Mapping[str, str] | None = None) -> Path:
@@ -188,6 +189,7 @@ def _interpreter(python: Path, facts: _Facts) -> Interpreter:
         torch_error=facts.torch_error,
         include=facts.include,
         scripts=facts.scripts,
+        build_flags=facts.build_flags,
     )
 
 

@@ -17,7 +17,7 @@ from sagefix.targets.compilers import Compiler
 from sagefix.targets.model import Interpreter
 from sagefix.targets.toolkit import Toolkit
 
-_DRIVER = "cuda"
+DRIVER = "cuda"
 _DRIVER_SONAME = "libcuda.so.1"
 # In every version of the driver's interface; a stub without it defines nothing.
 _DRIVER_SYMBOL = "cuInit"
@@ -92,20 +92,20 @@ def check_libraries(
     names = list(dict.fromkeys(["cudart", *(name for row in rows for name in row.links)]))
     found = {name: find_library(name, compiler, folders, environment) for name in names}
     missing = [name for name, path in found.items() if path is None]
-    driver = found.get(_DRIVER)
+    driver = found.get(DRIVER)
     problem = driver_problem(driver) if driver else ""
     if not missing and not problem:
         return Check(
             name="CUDA libraries", status="ok", found=", ".join(str(path) for path in found.values() if path)
         )
     fixes = []
-    if _DRIVER in missing or problem:
+    if DRIVER in missing or problem:
         fixes.append(
             "Install NVIDIA's driver, or the toolkit's stub (Debian, Ubuntu: apt install cuda-driver-dev-"
             f"{toolkit.version.replace('.', '-')}), or put the folder of a libcuda.so with the SONAME "
             f"{_DRIVER_SONAME} on LIBRARY_PATH."
         )
-    if any(name != _DRIVER for name in missing):
+    if any(name != DRIVER for name in missing):
         fixes.append(
             f"The toolkit in {toolkit.home} lacks libraries. If it is made of NVIDIA's wheels, "
             f"libcudart.so.{toolkit.major} needs a link named libcudart.so in lib64."

@@ -35,7 +35,7 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     ``packages`` maps normalised distribution names to versions. ``sys_path`` are its import folders, in
     order. ``python_h`` is the path of the header (empty: not there), ``include`` the folder it belongs in,
     ``scripts`` that of programs such as ninja. ``torch_error`` says why ``torch`` is None although files of
-    it are there.
+    it are there. ``build_flags`` are the compilers and flags that this Python gives to every extension it builds.
     """
 
     executable: str
@@ -60,6 +60,24 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     torch_error: str = ""
     include: str = ""
     scripts: str = ""
+    build_flags: dict[str, str] = {}
+
+
+class Package(msgspec.Struct, frozen=True, kw_only=True):
+    """An installed distribution, identified as far as an installation tells.
+
+    ``name`` is normalised. ``record_sha256`` is the SHA-256 of the lines that the wheel itself has in RECORD (path,
+    hash, size), sorted, without what installers add: two installations of one wheel have the same, whoever
+    installed them (empty: no RECORD). It is not the hash of the wheel's file, which no installer keeps;
+    ``wheel_sha256`` is that, where a lock says it.
+    ``license`` is what METADATA says, an SPDX expression where it is one.
+    """
+
+    name: str
+    version: str
+    record_sha256: str = ""
+    wheel_sha256: str = ""
+    license: str = ""
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ class Toolkit(msgspec.Struct, frozen=True, kw_only=True):
 
     ``version`` is ``"13.0"``, ``full_version`` ``"13.0.88"``, ``found_in`` what led to it (``CUDA_HOME``,
     ``PATH`` ...). ``stub_folders`` hold a libcuda.so for linking where no driver is; they belong on
-    ``LIBRARY_PATH``, never on ``LD_LIBRARY_PATH``.
+    ``LIBRARY_PATH``, never on ``LD_LIBRARY_PATH``. ``nvcc`` is empty for one that is still to be fetched.
     """
 
     home: str
@@ -40,6 +40,11 @@ class Toolkit(msgspec.Struct, frozen=True, kw_only=True):
     def major(self) -> int:
         """``13``: what has to be the same as in torch."""
         return int(self.version.split(".")[0])
+
+    @property
+    def here(self) -> bool:
+        """Whether there are files of it, and not only the knowledge of what would be fetched."""
+        return bool(self.nvcc)
 
 
 def find_toolkit(hint: str | None = None, env: Mapping[str, str] | None = None) -> Toolkit:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sagefix.checks import Check
-from sagefix.errors import WheelhouseError
+from sagefix.errors import WheelError, WheelhouseError
 from sagefix.files import human_size, sha256_file
 from sagefix.wheelhouse import index, shelf
 from sagefix.wheelhouse.model import LOCK_NAME, MARKER_NAME, METADATA_SUFFIX, SIDECAR_SUFFIX, Sidecar
+from sagefix.wheels.statement import SUFFIX as STATEMENT_SUFFIX
+from sagefix.wheels.statement import require_about
 
 _PAGES = frozenset({index.HTML_NAME, index.JSON_NAME})
 _DELETE = "Delete it, or move it out of the wheelhouse."
@@ -71,7 +73,7 @@ def _marker(root: Path) -> Check:
 
 def _wheel_of(name: str) -> str:
     """Return the wheel that a file in a project's folder is, or stands beside; empty for other files."""
-    wheel = name.removesuffix(SIDECAR_SUFFIX).removesuffix(METADATA_SUFFIX)
+    wheel = name.removesuffix(SIDECAR_SUFFIX).removesuffix(METADATA_SUFFIX).removesuffix(STATEMENT_SUFFIX)
     return wheel if wheel.endswith(".whl") and not name.startswith(".") else ""
 
 
@@ -85,7 +87,7 @@ def _wheel(folder: Path, filename: str) -> tuple[Sidecar | None, Check]:
     if path.is_symlink():
         return sidecar, _link(path)
     if not os.path.lexists(path):
-        what = "METADATA" if sidecar is None else "sidecar"
+        what = "sidecar" if sidecar else "statement" if _beside(path).exists() else "METADATA"
         fix = f"Add the wheel again with `sagefix wheelhouse add`, or delete the {what} beside it."
         return None, _check(filename, f"the wheel is gone, its {what} is still there", fix)
     if sidecar is None:
@@ -108,7 +110,26 @@ def _content(path: Path, sidecar: Sidecar) -> Check:
         return _check(path.name, f"changed: its sha256 is {digest}, not {sidecar.sha256}", fix)
     if metadata != sidecar.metadata_sha256:
         return _check(path.name, f"{beside.name} is {'changed' if metadata else 'missing'}", fix)
-    return _check(path.name, f"{human_size(size)}, sha256 {digest}")
+    return _statement(path, digest) or _check(path.name, f"{human_size(size)}, sha256 {digest}")
+
+
+def _statement(wheel: Path, digest: str) -> Check | None:
+    """Return what is wrong with a wheel's statement of provenance; None when nothing is, or there is none."""
+    statement = _beside(wheel)
+    if not os.path.lexists(statement):
+        return None
+    try:
+        require_about(statement.read_bytes(), statement.name, wheel.name, digest)
+    except WheelError as error:
+        return _check(wheel.name, error.message, error.hint)
+    except OSError as error:
+        return _check(wheel.name, f"{statement.name} cannot be read: {error.strerror}", _DELETE)
+    return None
+
+
+def _beside(wheel: Path) -> Path:
+    """Return where a wheel's statement of provenance is, if it has one."""
+    return wheel.with_name(wheel.name + STATEMENT_SUFFIX)
 
 
 def _strangers(folder: Path, known: frozenset[str], *, folders: bool) -> Iterator[Check]:

@@ -5,6 +5,7 @@
     PROJECT/index.html  index.json          the list of its wheels
     PROJECT/NAME.whl                        a wheel
     PROJECT/NAME.whl.metadata               its METADATA (PEP 658)
+    PROJECT/NAME.whl.provenance.json        its statement of provenance, if whoever built it gave one
     PROJECT/NAME.whl.sagefix.json           its sidecar
 
 Every file is replaced as a whole, and a wheel's sidecar is the last to come and the first to go. Reading

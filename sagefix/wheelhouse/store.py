@@ -34,6 +34,8 @@ from sagefix.wheelhouse.model import (
     Sidecar,
 )
 from sagefix.wheels.model import Facts
+from sagefix.wheels.statement import SUFFIX as STATEMENT_SUFFIX
+from sagefix.wheels.statement import require_about
 
 _LOCK_TIMEOUT_S = 120.0
 _LIST_HINT = "`sagefix wheelhouse list` prints what is."
@@ -126,8 +128,10 @@ class Wheelhouse:
 
         The same content again changes nothing and keeps its proofs; a damaged or half-added copy of it is put
         right. Other content under the same name is refused unless ``replace`` is given; its proofs go then.
+        A statement of provenance that stands beside the wheel comes along.
 
-        Raises :class:`WheelError`: not a sound wheel. :class:`WheelhouseError`: the name is taken.
+        Raises :class:`WheelError`: not a sound wheel, or the statement is about another one.
+        :class:`WheelhouseError`: the name is taken.
         :class:`DiskError`: no space, or not writable. :class:`LockError`.
         """
         # Opening zips and parsing METADATA is slow to import, and listing needs neither.
@@ -136,6 +140,7 @@ class Wheelhouse:
         wheel = wheel.absolute()
         metadata = validate(wheel).metadata_bytes
         found = facts(wheel, where="")
+        statement = _statement_of(wheel, found)
         target = self._beside(found.filename)
         with self._locked(f"add {found.filename} to the wheelhouse"):
             former = _readable(target)
@@ -150,6 +155,7 @@ class Wheelhouse:
                     )
                 # Without a sidecar a wheel does not count: no moment shows new content with old facts.
                 _forget(self._beside(found.filename, SIDECAR_SUFFIX))
+                _forget(self._beside(found.filename, STATEMENT_SUFFIX))
                 _copy(wheel, target, found.sha256)
             seen = target.stat()
             sidecar = Sidecar(
@@ -164,11 +170,14 @@ class Wheelhouse:
             )
             if not shelf.holds(self._beside(found.filename, METADATA_SUFFIX), metadata):
                 write_bytes(self._beside(found.filename, METADATA_SUFFIX), metadata)
+            if statement and not shelf.holds(self._beside(found.filename, STATEMENT_SUFFIX), statement):
+                write_bytes(self._beside(found.filename, STATEMENT_SUFFIX), statement)
             if sidecar != kept or there != found.sha256:
                 self._write_sidecar(sidecar)
             self._write_pages()
             if move and not wheel.samefile(target):
                 wheel.unlink()
+                _forget(wheel.with_name(wheel.name + STATEMENT_SUFFIX))
             return shelf.whole(self._path, sidecar)
 
     def remove(self, filename: str) -> None:
@@ -277,7 +286,8 @@ class Wheelhouse:
 
     def _delete(self, filename: str) -> bool:
         # The sidecar goes first: what is interrupted here leaves a wheel that does not count.
-        gone = [_forget(self._beside(filename, suffix)) for suffix in (SIDECAR_SUFFIX, METADATA_SUFFIX, "")]
+        suffixes = (SIDECAR_SUFFIX, METADATA_SUFFIX, STATEMENT_SUFFIX, "")
+        gone = [_forget(self._beside(filename, suffix)) for suffix in suffixes]
         return any(gone)
 
     def _write_pages(self) -> None:
@@ -300,6 +310,16 @@ def _copy(wheel: Path, target: Path, sha256: str) -> None:
         shutil.copyfile(wheel, staged)
         if sha256_file(staged) != sha256:
             raise WheelError(f"{wheel} changed while it was being copied.", hint="Try again.")
+
+
+def _statement_of(wheel: Path, found: Facts) -> bytes:
+    """Return the statement beside a wheel that is to be added, or nothing. Raises :class:`WheelError`."""
+    path = wheel.with_name(wheel.name + STATEMENT_SUFFIX)
+    if not path.is_file():
+        return b""
+    data = path.read_bytes()
+    require_about(data, path.name, found.filename, found.sha256)
+    return data
 
 
 def _missing(root: Path) -> WheelhouseError:

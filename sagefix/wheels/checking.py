@@ -45,6 +45,7 @@ def check_wheel(
     ext_suffix: str,
     archs_of: Mapping[str, tuple[Arch, ...]] | None = None,
     build_folders: Sequence[Path] = (),
+    wraps: Sequence[str] = (),
 ) -> tuple[Check, ...]:
     """Compare a wheel with what was promised; never raises for what is wrong with the wheel.
 
@@ -53,7 +54,7 @@ def check_wheel(
     ``gencodes`` maps a capability to the exact code wanted (``{"9.0": "90a"}``); without an entry any suffix
     does. ``libraries`` are the target's folders (:func:`~sagefix.targets.linking.library_folders`),
     ``machine`` (``x86_64``) and ``ext_suffix`` are the target's. ``build_folders`` are places that will not
-    exist where the wheel is used.
+    exist where the wheel is used. ``wraps`` are functions whose calls the pin's fixes send elsewhere.
     """
     promise = _Promise(
         extensions=extensions,
@@ -78,10 +79,34 @@ def check_wheel(
         partial(_check_search_paths, found, promise),
         partial(_check_record, archive, found),
     ]
+    if wraps:
+        checks.append(lambda: check_wraps(found, wraps))
     whole = Check(
         name="wheel", status="ok", found=f"{len(archive.members)} files match RECORD and the file's name"
     )
     return (whole, *(check() for check in checks))
+
+
+def check_wraps(found: Iterable[Extension], wraps: Sequence[str]) -> Check:
+    """In each extension with GPU code, calls of the wrapped functions go through ``__wrap_``.
+
+    The linker turns every reference to ``f`` into one to ``__wrap_f`` and leaves ``f`` itself to the wrapper
+    (https://sourceware.org/binutils/docs/ld/Options.html, ``--wrap``). So the file defines ``__wrap_f`` and
+    its own code uses it; an extension that was linked without the fix has ``f`` alone.
+    """
+    problems, fine = [], []
+    for extension in found:
+        if not (extension.cubins or extension.ptx):
+            continue
+        for name in wraps:
+            wrapper = f"__wrap_{name}"
+            if wrapper in extension.exports and wrapper in extension.relocated:
+                fine.append(extension.module or extension.path)
+            elif name in extension.undefined or wrapper in extension.undefined:
+                problems.append(f"{extension.module or extension.path} calls {name} itself")
+    return _verdict(
+        "fixes", problems, f"{', '.join(wraps)} wrapped in {', '.join(dict.fromkeys(fine)) or 'nothing'}"
+    )
 
 
 def _verdict(name: str, problems: Sequence[str], fine: str, *, fix: str = _REBUILD) -> Check:

@@ -109,8 +109,20 @@ def _read(elf: Any, path: str) -> Extension:
         cubins=cubins,
         ptx=ptx,
         exports=tuple(sorted(exports)),
+        relocated=_relocated(elf, symbols),
         cuda=toolkit_release(code),
     )
+
+
+def _relocated(elf: Any, symbols: Any) -> tuple[str, ...]:
+    """Return the symbols that the loader has to write an address of into this file: those that its code uses."""
+    from elftools.elf.relocation import RelocationSection
+
+    used: set[int] = set()
+    for section in elf.iter_sections():
+        if isinstance(section, RelocationSection) and section["sh_link"]:
+            used.update(relocation["r_info_sym"] for relocation in section.iter_relocations())
+    return tuple(sorted(name for number in used if number and (name := symbols.get_symbol(number).name)))
 
 
 def machine_name(elf: Any) -> str:

@@ -19,21 +19,11 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from sagefix.errors import WheelError
+from sagefix.targets.distributions import INSTALLER_FILES
 from sagefix.wheels.model import RECORD_NAME, Record
 from sagefix.wheels.record import decode_record
 from sagefix.wheels.zips import some
 
-# What installers write into .dist-info about an installation; none of it is part of the wheel.
-_NOTES = {
-    "RECORD",
-    "INSTALLER",
-    "REQUESTED",
-    "direct_url.json",
-    "uv_cache.json",
-    "uv_build.json",
-    "RECORD.jws",
-    "RECORD.p7s",
-}
 _SCRIPT_FOLDERS = {"bin", "Scripts"}
 _REINSTALL = (
     "Install it again with `pip install --force-reinstall --no-deps`, or build a wheel with `sagefix build`."
@@ -205,7 +195,9 @@ def _dist_info(rows: Iterable[tuple[str, str, str]], project: str) -> str:
 def _is_generated(path: str, dist_info: str) -> bool:
     """Tell whether an installer made this file: byte code and its notes."""
     parts = PurePosixPath(path).parts
-    return "__pycache__" in parts or (parts[0] == dist_info and parts[-1] in _NOTES and len(parts) == 2)
+    return "__pycache__" in parts or (
+        parts[0] == dist_info and parts[-1] in INSTALLER_FILES and len(parts) == 2
+    )
 
 
 def _leaves(path: str) -> bool:

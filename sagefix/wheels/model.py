@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from sagefix.targets.model import Package
+
 RECORD_NAME = "sagefix.json"
 """The record's file name inside ``.dist-info``."""
 
@@ -25,12 +27,34 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
     archs: tuple[str, ...] = ()
 
 
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """One way a compiler was called: ``program`` (``nvcc``, ``c++``), its flags, and the sources it was called for.
+
+    Flags that name places (``-I``, ``-L``, ``-o``) are left out. ``{build}``, ``{cuda}``, ``{site-packages}`` ... stand
+    for folders of the building machine.
+    """
+
+    program: str
+    flags: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """How one library of a wheel was made: where it stands in the wheel, how it was compiled and linked."""
+
+    path: str
+    compile: tuple[Command, ...]
+    link: Command
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What a wheel was made from and with; kept in its ``.dist-info`` as JSON.
 
     ``origin``: ``"built"`` by sagefix, or ``"saved"`` from an installation; facts a saved wheel does not tell
     stand in ``unknown``. ``glibc`` is the lowest version it needs, read from its extensions' symbol versions.
     ``tools`` maps a program to its version. ``environment`` holds the variables that decided the bytes.
+    ``identity`` is what ``key`` is the hash of. ``sources`` maps the paths of the files that were built to their
+    SHA-256, ``packages`` are the installed ones that took part, ``compiled`` says how each library was made.
     """
 
     schema: Literal[1] = 1
@@ -60,6 +84,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     sagefix: str
     unknown: tuple[str, ...] = ()
     extra: dict[str, Any] = {}
+    identity: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    packages: tuple[Package, ...] = ()
+    compiled: tuple[Compiled, ...] = ()
 
 
 class Extension(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +96,9 @@ class Extension(msgspec.Struct, frozen=True, kw_only=True):
     ``module`` is its import name; ``cubins`` the archs of its machine code (``"9.0a"`` keeps the suffix),
     ``ptx`` those of its PTX; ``needed`` its NEEDED entries; ``undefined`` the symbols it expects from
     elsewhere; ``glibc`` the highest ``GLIBC_`` version it asks for; ``machine`` like ``x86_64``. ``module``
-    is empty for a shared library that is no module. ``exports`` are the symbols it offers to others, ``cuda``
-    the CUDA release that made its cubins (empty: they do not tell).
+    is empty for a shared library that is no module. ``exports`` are the symbols it offers to others,
+    ``relocated`` those that its code uses through the loader, ``cuda`` the CUDA release that made its cubins
+    (empty: they do not tell).
     """
 
     path: str
@@ -83,6 +112,7 @@ class Extension(msgspec.Struct, frozen=True, kw_only=True):
     cubins: tuple[str, ...]
     ptx: tuple[str, ...]
     exports: tuple[str, ...] = ()
+    relocated: tuple[str, ...] = ()
     cuda: str = ""
 
 

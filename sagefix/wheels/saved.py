@@ -158,7 +158,7 @@ def _record(found: _Found, origin: Origin, version: str) -> Record:
     if pin.build.torch:
         known |= {"torch": origin.torch, "cxx11_abi": abi is not None}
     # How it was built left no trace in the files.
-    untold = ("fixes", "patches", "key", "tools", "environment")
+    untold = ("fixes", "patches", "key", "tools", "environment", "sources", "packages", "compiled")
     return Record(
         origin="saved",
         pin=pin.name,

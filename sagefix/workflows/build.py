@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from sagefix import __version__
-from sagefix.building.backend import Built, Workplace, require_disk, run_backend
+from sagefix.archs import parse_archs
+from sagefix.building.backend import Workplace, require_disk, run_backend
 from sagefix.building.plan import Plan, make_plan
 from sagefix.checks import Check, failures
 from sagefix.errors import WheelError, WheelhouseError
@@ -21,17 +21,17 @@ from sagefix.progress import note, task
 from sagefix.settings import cache_dir
 from sagefix.source.export import commit_time, export
 from sagefix.source.fetch import fetch
-from sagefix.source.model import Fetched
 from sagefix.targets.compilers import find_c_compiler
-from sagefix.targets.cuda import Toolkit, find_host_compiler, find_toolkit, library_folders, require_toolkit
+from sagefix.targets.cuda import Toolkit, find_host_compiler, library_folders, require_toolkit
 from sagefix.targets.host import Jobs, compile_jobs, cores, memory
 from sagefix.targets.model import Target
 from sagefix.targets.needs import require_packages, require_python_h
+from sagefix.targets.toolchain import choose_toolkit
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.checking import check_wheel
-from sagefix.wheels.elf import glibc_floor, read_extensions
-from sagefix.wheels.finish import finish_wheel
-from sagefix.wheels.model import Facts, Record
+from sagefix.wheels.model import Facts
+from sagefix.wheels.statement import SUFFIX as STATEMENT_SUFFIX
+from sagefix.workflows.recording import Build, finish_build, hash_sources, now
 from sagefix.workflows.situation import Situation
 
 # The exported source is under 1 MB and the objects of one arch about 60 MB (measured at 68de379 for 9.0).
@@ -52,20 +52,45 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
 
 
-def plan_build(situation: Situation) -> tuple[Plan, Toolkit | None]:
-    """Find the compilers and decide the plan. Nothing is compiled, not even on trial."""
+def plan_build(situation: Situation, *, fetch_tools: bool = True) -> tuple[Plan, Toolkit | None]:
+    """Find the compilers and decide the plan; a CUDA toolkit that is not here is fetched.
+
+    Without ``fetch_tools`` it is only looked up, and the toolkit that comes back is not ``here``.
+    """
     require_packages(situation.target.interpreter, situation.pin.build.requires)
     cuda = situation.pin.device == "cuda"
     compiler = find_host_compiler(os.environ) if cuda else find_c_compiler(os.environ)
-    toolkit = find_toolkit(None, os.environ) if cuda else None
-    plan = make_plan(situation.pin, situation.revision, situation.target, toolkit=toolkit, compiler=compiler)
+    toolkit = _toolkit(situation, fetch=fetch_tools) if cuda else None
+    plan = make_plan(
+        situation.pin,
+        situation.revision,
+        situation.target,
+        toolkit=toolkit,
+        compiler=compiler,
+        fixes=situation.fixes,
+        manylinux=situation.manylinux,
+    )
     return plan, toolkit
+
+
+def _toolkit(situation: Situation, *, fetch: bool) -> Toolkit:
+    toolkit, _ = choose_toolkit(
+        situation.cuda,
+        situation.target.interpreter,
+        situation.pin,
+        situation.recipe,
+        situation.target.archs,
+        os.environ,
+        offline=situation.offline,
+        fetch=fetch,
+    )
+    return toolkit
 
 
 def require_tools(situation: Situation, toolkit: Toolkit | None) -> None:
     """Raise before minutes are spent when the target or the toolkit cannot do the build."""
     require_python_h(situation.target.interpreter)
-    if toolkit is not None:
+    if toolkit is not None and toolkit.here:
         require_toolkit(
             toolkit,
             situation.target.interpreter,
@@ -99,10 +124,10 @@ def build(
     with Workplace(plan.key) as workplace:
         if (workplace.waited or not rebuild) and (kept := _kept(wheelhouse, plan)) is not None:
             return Made(wheel=kept, plan=plan, compiled=False)
-        finished = workplace.root / "final" / plan.wheel
-        if workplace.waited and finished.is_file():
+        finished = sorted((workplace.root / "final").glob("*.whl"))
+        if workplace.waited and finished:
             # The other process kept its result in another wheelhouse.
-            return Made(wheel=wheelhouse.add(finished, replace=True), plan=plan, compiled=False)
+            return Made(wheel=wheelhouse.add(finished[0], replace=True), plan=plan, compiled=False)
         return _compile(situation, plan, toolkit, workplace, wheelhouse, source=source, offline=offline)
 
 
@@ -120,9 +145,11 @@ def _compile(
     fetched = situation.fetched or fetch(
         pin, revision.commit, tree=revision.tree, origin=source, offline=offline
     )
+    started = now()
     workplace.clear()
     require_disk(workplace.root, DISK_NEEDED)
     export(fetched, pin, workplace.root / "src")
+    sources = hash_sources(workplace.root / "src")
     epoch = commit_time(fetched)
     jobs = _jobs(pin, workplace.root / "src", len(plan.identity.archs))
     log = make_cache_dir(cache_dir() / "logs") / f"{Path(plan.wheel).stem}-{plan.key}.log"
@@ -131,11 +158,20 @@ def _compile(
     )
     built = run_backend(plan, workplace, jobs, log, source_date_epoch=epoch)
     with task("Checking the wheel"):
-        record = _record(pin, plan, situation.target, built, fetched, epoch)
-        (workplace.root / "final").mkdir(exist_ok=True)
-        final = finish_wheel(
-            built.wheel, workplace.root / "final", record=record, requires=plan.requires, epoch=epoch
+        finished = Build(
+            situation=situation,
+            plan=plan,
+            toolkit=toolkit,
+            built=built,
+            fetched=fetched,
+            sources=sources,
+            root=workplace.root,
+            epoch=epoch,
+            started=started,
+            asked_source=source,
         )
+        (workplace.root / "final").mkdir(exist_ok=True)
+        final = finish_build(finished, workplace.root / "final")
         checks = _check(final, plan, situation.target, toolkit)
     bad = failures(checks)
     if bad:
@@ -167,8 +203,8 @@ def _jobs(pin: Pin, source: Path, archs: int) -> Jobs:
         cores=cores(),
         memory_available=memory().available,
         sources=max(1, sources),
-        # nvcc compiles the archs of one file at the same time (--threads), each as large as one alone.
-        memory_gib=pin.build.memory_gib * max(1, archs),
+        memory_gib=pin.build.memory_gib,
+        archs=archs,
         max_jobs_env=limit,
     )
 
@@ -179,45 +215,13 @@ def _check(wheel: Path, plan: Plan, target: Target, toolkit: Toolkit | None) -> 
         extensions=plan.identity.extensions,
         archs=target.archs,
         gencodes=plan.identity.gencodes,
+        archs_of={
+            name: parse_archs(";".join(archs)) for name, archs in plan.identity.archs_of.items() if archs
+        },
+        wraps=tuple(wrap for fix in plan.fix_sources for wrap in fix.wraps),
         libraries=library_folders(target.interpreter, toolkit, os.environ),
         machine=target.interpreter.machine,
         ext_suffix=target.interpreter.ext_suffix,
-    )
-
-
-def _record(pin: Pin, plan: Plan, target: Target, built: Built, fetched: Fetched, epoch: int) -> Record:
-    identity, packages = plan.identity, target.interpreter.packages
-    tools = {
-        "python": target.interpreter.version,
-        "nvcc": identity.nvcc,
-        "host compiler": identity.host_compiler,
-        **{name: packages.get(name, "") for name in ("setuptools", "wheel", "ninja", "torch")},
-    }
-    return Record(
-        origin="built",
-        pin=pin.name,
-        project=pin.project,
-        version=identity.version,
-        commit=identity.commit,
-        tree=fetched.tree,
-        recipe=plan.recipe,
-        archs=identity.archs,
-        extensions=identity.extensions,
-        python_tag=identity.python_tag,
-        abi_tag=identity.abi_tag,
-        platform_tag=identity.platform_tag,
-        glibc=glibc_floor(read_extensions(built.wheel)),
-        torch=identity.torch,
-        cuda=identity.cuda,
-        cxx11_abi=identity.cxx11_abi,
-        fixes=identity.fixes,
-        patches=identity.patches,
-        key=plan.key,
-        tools={name: version for name, version in tools.items() if version},
-        environment=identity.environment,
-        source_url=fetched.origin,
-        source_date_epoch=epoch,
-        sagefix=__version__,
     )
 
 
@@ -231,9 +235,15 @@ def plan_command(plan: Plan) -> str:
 
 
 def copy_out(wheel: Facts, folder: Path) -> Path:
-    """Copy a kept wheel into a folder of the user's; return where it lies now."""
+    """Copy a kept wheel, with its statement if it has one, into a folder of the user's; return where it lies now."""
     with disk_errors(folder, "copy the wheel"):
         folder.mkdir(parents=True, exist_ok=True)
-        with aside(folder / wheel.filename) as temporary:
-            shutil.copyfile(wheel.where, temporary)
+        for name in (wheel.filename, wheel.filename + STATEMENT_SUFFIX):
+            kept = Path(wheel.where).with_name(name)
+            if kept.is_file():
+                with aside(folder / name) as temporary:
+                    shutil.copyfile(kept, temporary)
+            else:
+                # Of a wheel that was there before.
+                (folder / name).unlink(missing_ok=True)
     return folder / wheel.filename

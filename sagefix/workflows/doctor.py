@@ -19,12 +19,12 @@ from sagefix.proof.verify import verify
 from sagefix.settings import cache_dir
 from sagefix.source.fetch import fetch, resolve
 from sagefix.targets.choice import check_driver, check_gpus, choose_archs
-from sagefix.targets.cuda import check_cuda
 from sagefix.targets.gpus import find_gpus
 from sagefix.targets.host import check_disk, check_memory, compile_jobs, cores, memory
 from sagefix.targets.interpreter import find_python, probe
 from sagefix.targets.model import Gpus, Interpreter, Target
 from sagefix.targets.needs import check_packages, check_python, check_python_h, check_torch
+from sagefix.targets.toolchain import check_toolchain
 from sagefix.workflows.build import DISK_NEEDED
 from sagefix.workflows.situation import Request, find_revision, open_wheelhouse, wheelhouse_path
 
@@ -70,20 +70,22 @@ def _in_target(
         if revision is not None and target.archs:
             checks.append(_known(pin, revision, target, allow=request.allow_known_bad))
     if not failures([check for check in checks if check.name == "torch"]):
-        checks += check_cuda(None, interpreter, pin, recipe, target.archs, os.environ)
+        checks += check_toolchain(
+            request.cuda, interpreter, pin, recipe, target.archs, os.environ, offline=request.offline
+        )
     else:
         checks.append(
             Check(name="CUDA toolkit", status="skipped", found="What it has to fit, torch, is not usable.")
         )
     checks += check_packages(interpreter, pin.build.requires)
     checks.append(check_python_h(interpreter))
-    memory_gib = pin.build.memory_gib * max(1, len(target.archs))
     here = memory()
     jobs = compile_jobs(
-        cores=cores(), memory_available=here.available, sources=cores(), memory_gib=memory_gib,
+        cores=cores(), memory_available=here.available, sources=cores(), memory_gib=pin.build.memory_gib,
+        archs=max(1, len(target.archs)),
         max_jobs_env=os.environ.get("MAX_JOBS"),
     )  # fmt: skip
-    checks.append(check_memory(here, jobs, memory_gib))
+    checks.append(check_memory(here, jobs, pin.build.memory_gib))
     checks.append(_installed(pin, target))
     return checks
 

@@ -111,7 +111,14 @@ def _decide(situation: Situation, request: Request, wheelhouse: Wheelhouse) -> t
         except RemoteIndexError as error:
             unreachable = unreachable or error
     decisions = tuple(
-        select(facts, situation.target, pin, situation.revision, allow_known_bad=request.allow_known_bad)
+        select(
+            facts,
+            situation.target,
+            pin,
+            situation.revision,
+            fixes=situation.fix_level,
+            allow_known_bad=request.allow_known_bad,
+        )
     )
     if unreachable is not None:
         # Who names an index does not want to compile for minutes because it did not answer.
@@ -340,7 +347,7 @@ def _dry_run(
     else:
         from sagefix.workflows.build import plan_build, plan_command, require_tools
 
-        plan, toolkit = plan_build(situation)
+        plan, toolkit = plan_build(situation, fetch_tools=False)
         require_tools(situation, toolkit)
         version, filename, key = plan.identity.version, plan.wheel, plan.key
         wheel = str(wheelhouse.path_of(filename))

@@ -14,15 +14,21 @@ from sagefix.progress import warn
 from sagefix.settings import default_wheelhouse
 from sagefix.source.model import Fetched
 from sagefix.targets.choice import choose_archs
+from sagefix.targets.environments import make_environment, read_spec
 from sagefix.targets.gpus import find_gpus
 from sagefix.targets.interpreter import find_python, probe
 from sagefix.targets.model import Gpus, Interpreter, Target
 from sagefix.targets.needs import require_torch
+from sagefix.targets.pythons import is_version
 from sagefix.wheelhouse.store import Wheelhouse
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user asked for, as text; empty or None means: decide."""
+    """What the user asked for, as text; empty or None means: decide.
+
+    ``cuda`` is ``auto``, ``system``, ``pypi`` or the folder of a toolkit. ``torch`` is a version, and
+    ``python`` then one too: the target is made (see :mod:`sagefix.targets.environments`).
+    """
 
     pin: str = "sageattention"
     ref: str | None = None
@@ -33,6 +39,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     index: tuple[str, ...] = ()
     offline: bool = False
     allow_known_bad: bool = False
+    fixes: bool = True
+    cuda: str = "auto"
+    torch: str | None = None
+    manylinux: bool = False
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,11 +53,20 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     findings: tuple[Known, ...] = ()
     fetched: Fetched | None = None
+    fixes: bool = True
+    cuda: str = "auto"
+    offline: bool = False
+    manylinux: bool = False
 
     @property
     def recipe(self) -> Recipe:
         """The recipe of the revision."""
         return self.pin.recipe_named(self.revision.recipe)
+
+    @property
+    def fix_level(self) -> int:
+        """The level of fixes that a wheel has to have: the pin's, or 0 without fixes."""
+        return self.pin.fix_level if self.fixes else 0
 
 
 def survey(request: Request) -> Situation:
@@ -57,7 +76,7 @@ def survey(request: Request) -> Situation:
     :class:`TorchError`, :class:`GpuError`, :class:`SourceError`.
     """
     pin = load_pin(request.pin)
-    interpreter = probe(find_python(request.python))
+    interpreter = find_interpreter(pin, request)
     revision, fetched = find_revision(pin, request)
     if pin.build.torch:
         require_torch(interpreter, pin)
@@ -68,7 +87,33 @@ def survey(request: Request) -> Situation:
             warn(
                 f"{revision.commit[:7]} is known to be {finding.status} on {', '.join(finding.archs)}: {finding.reason}"
             )
-    return Situation(pin=pin, revision=revision, target=target, findings=findings, fetched=fetched)
+    return Situation(
+        pin=pin,
+        revision=revision,
+        target=target,
+        findings=findings,
+        fetched=fetched,
+        fixes=request.fixes,
+        cuda=request.cuda,
+        offline=request.offline,
+        manylinux=request.manylinux,
+    )
+
+
+def find_interpreter(pin: Pin, request: Request) -> Interpreter:
+    """Return the target's interpreter: the one that is named, or that of a build environment, made if need be.
+
+    A pin that needs no torch gets an environment for a version of Python alone.
+    """
+    if request.torch is not None or (is_version(request.python) and not pin.build.torch):
+        spec = read_spec(request.python, request.torch, pin.build.requires)
+        return make_environment(spec, offline=request.offline)
+    if is_version(request.python):
+        raise UsageError(
+            f"--python {request.python} is a version, and {pin.name} is built against torch: which one?",
+            hint=f"Write for example --python {request.python} --torch 2.11, or give --python a path.",
+        )
+    return probe(find_python(request.python))
 
 
 def find_revision(pin: Pin, request: Request) -> tuple[Revision, Fetched | None]:

@@ -124,3 +124,18 @@ def test_the_broken_release_is_caught_and_undone(python: str, wheelhouse: str, t
         assert len(wrong(answer)) == len(answer["cases"])
     finally:
         sagefix("install", "--no-build", "--python", python, "--wheelhouse", wheelhouse)
+
+
+def test_wheels_with_the_fix_are_right_on_every_stream(python: str, wheelhouse: str) -> None:
+    """A side stream, a replayed CUDA graph, torch.compile: right with the fix current-stream."""
+    code, answer = sagefix("install", "--no-build", "--python", python, "--wheelhouse", wheelhouse)
+    assert code == 0, answer["error"]
+    assert ".fix1." in answer["result"]["version"]
+    script = Path(__file__).with_name("sageattn_streams.py")
+    done = subprocess.run([python, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(said))
+    assert said["side_stream"]["wrong"] == 0
+    for way in ("graph_replay", "compile_default", "compile_reduce_overhead"):
+        assert said[way]["worst_relative_error"] < LIMIT, way

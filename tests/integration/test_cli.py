@@ -24,6 +24,11 @@ COMMANDS = [
     "save-wheel",
     "verify",
     "doctor",
+    "explain",
+    "matrix",
+    "prebuild",
+    "gather",
+    "rebuild",
     "pins list",
     "pins show",
     "source fetch",
@@ -35,6 +40,13 @@ COMMANDS = [
     "wheelhouse check",
     "wheelhouse index",
     "wheelhouse prune",
+    "wheelhouse show",
+    "wheelhouse record",
+    "toolchain show",
+    "toolchain install",
+    "toolchain remove",
+    "environments list",
+    "environments remove",
 ]
 ENVELOPE = ["schema", "command", "ok", "result", "error"]
 # None of these may be loaded before there is work for them: they are what makes a command line slow.
@@ -57,7 +69,7 @@ def test_every_command_is_in_the_list_of_this_test(here: Here) -> None:
     told = here("--help").out.partition("Commands:")[2]
     words = re.findall(r"^  ([a-z-]+)  ", told, re.MULTILINE)
     assert words == list(dict.fromkeys(command.split()[0] for command in COMMANDS))
-    for group in ("pins", "source", "wheelhouse"):
+    for group in ("pins", "source", "wheelhouse", "toolchain", "environments"):
         told = here(group, "--help").out.partition("Commands:")[2]
         assert [f"{group} {word}" for word in re.findall(r"^  ([a-z-]+)  ", told, re.MULTILINE)] == [
             command for command in COMMANDS if command.startswith(group)
@@ -79,7 +91,7 @@ def test_no_command_at_all_shows_what_there_is(here: Here) -> None:
         said = here(*words)
         assert (said.code, said.out) == (2, "")
         assert said.err.startswith("Usage: sagefix")
-        assert "error" not in said.err
+        assert "error:" not in said.err
 
 
 def test_version(sagefix: Sagefix) -> None:

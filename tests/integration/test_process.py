@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from sagefix.errors import ProcessError
-from sagefix.process import find_program, run, session_members
+from sagefix.process import end_session, find_program, run, session_members
 
 # Two children in process groups of their own, as ninja starts compilers; their numbers go to the file named first.
 _PARENT = """
@@ -131,3 +132,29 @@ def test_a_failed_program_leaves_nothing_behind(tmp_path: Path) -> None:
         )
     assert len(_pids(tmp_path / "pids")) == 2
     assert session_members(sessions[0]) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_who_ends_a_session_asks_each_program_once(tmp_path: Path) -> None:
+    """A second SIGTERM would interrupt a program that is just ending what it started itself."""
+    asked = tmp_path / "asked"
+    script = (
+        "import signal, sys, time\n"
+        "def hear(number, frame):\n"
+        "    open(sys.argv[1], 'a').write('asked ')\n"
+        "signal.signal(signal.SIGTERM, hear)\n"
+        "open(sys.argv[1], 'a').write('ready ')\n"
+        "until = time.monotonic() + 20\n"
+        "while 'asked' not in open(sys.argv[1]).read() and time.monotonic() < until:\n"
+        "    time.sleep(0.01)\n"
+        "time.sleep(0.5)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(asked)], start_new_session=True)
+    while not asked.exists() or "ready" not in asked.read_text():
+        time.sleep(0.01)
+    waiter = threading.Thread(target=child.wait)
+    waiter.start()
+    end_session(child.pid)
+    waiter.join()
+    assert asked.read_text() == "ready asked "
+    assert child.returncode == 0

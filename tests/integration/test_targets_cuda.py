@@ -10,38 +10,24 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cuda_wheels import NVCC
 
 from sagefix.archs import Arch, parse_archs
 from sagefix.checks import Check
 from sagefix.errors import ToolchainError
 from sagefix.pins.model import Build, Capability, Pin, Recipe, Source
 from sagefix.targets.compilers import Bounds, check_host_compiler, find_host_compiler, find_nvcc_host_compiler
-from sagefix.targets.cuda import check_cuda, check_toolkit, find_toolkit, library_folders, require_toolkit
+from sagefix.targets.cuda import check_toolkit, find_toolkit, library_folders, require_toolkit
 from sagefix.targets.interpreter import probe
 from sagefix.targets.linking import driver_problem, find_library
 from sagefix.targets.model import Interpreter, Torch
+from sagefix.targets.toolchain import check_toolchain
 
 GXX = shutil.which("g++")
 pytestmark = pytest.mark.skipif(
     GXX is None or not sys.platform.startswith("linux"), reason="needs g++ and the linker of Linux"
 )
 
-NVCC = """\
-#!/bin/sh
-here=${0%/*}
-for last; do :; done
-case "$1" in
---version) echo 'Cuda compilation tools, release @SHORT@, V@FULL@';;
---dryrun) {
-  echo "#$ _HERE_=$here"
-  [ -e "$here/nvcc.profile" ] && echo "#$ TOP=$here/.."
-  echo "#$ INCLUDES=\\"-I$here/..//include\\"  "
-  echo "#$ SYSTEM_INCLUDES=\\"-isystem\\" \\"$here/..//include/cccl\\"  "
-  echo "#$ LIBRARIES=  \\"-L$here/..//lib64/stubs\\" \\"-L$here/..//lib64\\""
-} >&2;;
-*) @COMPILE@;;
-esac
-"""
 DRIVER = "int cuInit(unsigned flags) { return 999; }"
 HEADERS = ("cuda_runtime.h", "cuda_runtime_api.h", "nv/target", "cusparse.h", "cublas_v2.h", "cusolverDn.h")
 CONTEXT = """\
@@ -219,8 +205,8 @@ def test_no_toolkit_at_all(tmp_path: Path, target: Interpreter, monkeypatch: pyt
     with pytest.raises(ToolchainError, match=r"No CUDA compiler \(nvcc\) was found") as caught:
         find_toolkit(None, {"PATH": str(tmp_path)})
     assert "set CUDA_HOME" in caught.value.hint
-    lost, *rest = check_cuda(None, target, PIN, RECIPE, SM80, {"PATH": str(tmp_path)})
-    assert (lost.name, lost.status) == ("CUDA toolkit", "failure")
+    lost, *rest = check_toolchain("system", target, PIN, RECIPE, SM80, {"PATH": str(tmp_path)})
+    assert (lost.name, lost.status) == ("CUDA toolchain", "failure")
     assert [check.status for check in rest] == ["failure"]
     usual = make_toolkit(tmp_path / "usual")
     assert find_toolkit(None, {"PATH": str(tmp_path)}).found_in == str(usual)
@@ -228,7 +214,7 @@ def test_no_toolkit_at_all(tmp_path: Path, target: Interpreter, monkeypatch: pyt
 
 def test_a_pin_without_cuda_needs_a_compiler_only(target: Interpreter) -> None:
     cpu = msgspec.structs.replace(PIN, device="cpu")
-    (check,) = check_cuda(None, target, cpu, RECIPE, (), variables())
+    (check,) = check_toolchain("auto", target, cpu, RECIPE, (), variables())
     assert (check.name, check.status) == ("host compiler", "ok")
 
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from sagefix.building.diagnose import first_error
+from sagefix.building.diagnose import clean, find_first_error, first_error
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _NINJA_TAIL = """ninja: build stopped: subcommand failed.
 Traceback (most recent call last):
@@ -48,3 +56,45 @@ def test_the_cause_comes_first(log: str, expected: str) -> None:
 
 def test_a_log_without_an_error_says_nothing() -> None:
     assert first_error("running build_ext\n[1/1] cc -Werror=format-security -c a.c\ncreating a.so\n") == ""
+
+
+_CASES = tomllib.loads(Path(__file__).with_name("first_errors.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", _CASES["case"], ids=lambda case: case["name"])
+def test_the_cause_is_lifted_from_the_noise(case: dict[str, str]) -> None:
+    assert case["expected"] in first_error(case["log"]).splitlines()[0]
+
+
+@pytest.mark.parametrize("case", _CASES["quiet"])
+def test_what_is_no_error(case: dict[str, str]) -> None:
+    assert find_first_error(clean(case["log"])).kind == "none"
+
+
+def test_what_belongs_to_an_error_is_shown_with_it() -> None:
+    shown = first_error(_CASES["case"][0]["log"]).splitlines()
+    assert len(shown) == 3
+    assert shown[1].strip().startswith("3 |")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n", "\r", ""])
+def test_ends_of_lines(end: str) -> None:
+    assert first_error(f"a.c:1:1: error: x{end}") == "a.c:1:1: error: x"
+
+
+def test_a_message_may_begin_below_its_name() -> None:
+    log = (
+        "RuntimeError: \nThe detected CUDA version (11.8) mismatches the version that was used to compile\n"
+        "PyTorch (12.4). Please make sure to use the same CUDA versions.\n\nmore\n"
+    )
+    assert first_error(log).splitlines()[-1].startswith("PyTorch (12.4)")
+
+
+def test_the_first_of_chained_exceptions_is_the_cause() -> None:
+    log = "KeyError: 'x'\n\nDuring handling of the above exception, another exception occurred:\n\nValueError: y\n"
+    assert first_error(log) == "KeyError: 'x'"
+
+
+def test_a_long_log_is_read_quickly() -> None:
+    line = "[1/9] nvcc " + "-DNAME=error:value " * 40 + "-c a.cu -o a.o\n"
+    assert first_error(line * 20_000 + "a.cu(1): error: x\n") == "a.cu(1): error: x"

@@ -34,8 +34,6 @@ memory_gib = 2
 [[recipe]]
 name = "only"
 setup_py = ["{C}"]
-exclusive = ["9.0"]
-exclusive_reason = "because"
 sources = ["https://example.org"]
 
     [[recipe.capability]]
@@ -278,13 +276,6 @@ WRONG = [
         "@2:[[recipe.cap",
         "recipe[0].capability[1]: missing key reason (dispatch is empty)",
     ),
-    (
-        'exclusive = ["9.0"]',
-        'exclusive = ["8.0"]',
-        None,
-        "recipe[0].exclusive[0]: 8.0 is not among the recipe's",
-    ),
-    ('exclusive_reason = "because"\n', "", "[[recipe]]", "recipe[0]: missing key exclusive_reason"),
     (
         'archs = ["12.1"]',
         'archs = ["9.0"]',

@@ -117,9 +117,8 @@ def test_what_cannot_be_built_or_used_says_why(pin: Pin) -> None:
     assert (ada.min_cuda, "12.4" in ada.reason) == ("12.8", True)
 
 
-def test_hopper_is_alone_and_asks_as_upstream_does(pin: Pin) -> None:
+def test_hopper_asks_as_upstream_does(pin: Pin) -> None:
     for recipe in pin.recipe:
-        assert recipe.exclusive == ("9.0",)
         assert recipe.parallel_env == "EXT_PARALLEL"
         row = recipe.for_arch(parse_arch("sm_90a"))
         assert row is not None
@@ -143,3 +142,9 @@ def test_it_loads_fast(pin: Pin) -> None:
     load_pin("sageattention")
     # 6 ms on a slow core; the limit only keeps it from growing into something that is felt.
     assert time.perf_counter() - started < 0.25
+
+
+def test_the_default_stream_is_cured(pin: Pin) -> None:
+    (fix,) = pin.fix
+    assert (pin.fix_level, fix.name, fix.wraps) == (1, "current-stream", ("__cudaPushCallConfiguration",))
+    assert all(source.startswith(("https://", "measured")) for source in fix.sources)

@@ -97,9 +97,9 @@ def torch(**changed: Any) -> dict[str, Any]:
 
 def test_names_agree_and_say_what_they_have_to() -> None:
     made = plan()
-    assert made.label == "68de379.cu130.torch2.11.sm90"
-    assert made.identity.version == "2.2.0+68de379.cu130.torch2.11.sm90"
-    assert made.wheel == "sageattention-2.2.0+68de379.cu130.torch2.11.sm90-cp312-cp312-linux_x86_64.whl"
+    assert made.label == "68de379.fix1.cu130.torch2.11.sm90"
+    assert made.identity.version == "2.2.0+68de379.fix1.cu130.torch2.11.sm90"
+    assert made.wheel == "sageattention-2.2.0+68de379.fix1.cu130.torch2.11.sm90-cp312-cp312-linux_x86_64.whl"
     name, version, _, tags = parse_wheel_filename(made.wheel)
     assert (name, str(version)) == (made.project, made.identity.version)
     assert str(Version(made.identity.version)) == made.identity.version
@@ -113,9 +113,9 @@ def test_names_agree_and_say_what_they_have_to() -> None:
 @pytest.mark.parametrize(
     ("torch_version", "cuda", "label"),
     [
-        ("2.9.1+cu128", "12.8", "68de379.cu128.torch2.9.sm90"),
-        ("2.12.0a0+git1234567", "13.2", "68de379.cu132.torch2.12.sm90"),
-        ("2.10.0", "12.6", "68de379.cu126.torch2.10.sm90"),
+        ("2.9.1+cu128", "12.8", "68de379.fix1.cu128.torch2.9.sm90"),
+        ("2.12.0a0+git1234567", "13.2", "68de379.fix1.cu132.torch2.12.sm90"),
+        ("2.10.0", "12.6", "68de379.fix1.cu126.torch2.10.sm90"),
     ],
 )
 def test_torch_in_the_label(torch_version: str, cuda: str, label: str) -> None:
@@ -152,9 +152,12 @@ DECIDES: dict[str, tuple[set[str], Callable[[], dict[str, Any]]]] = {
     "another commit": ({"commit", "version"}, lambda: OTHER_COMMIT),
     "another tree": ({"tree"}, lambda: {"revision": replace(revision(), tree="b" * 40)}),
     "another base version": ({"version"}, lambda: {"pin": replace(PIN, version="2.2.1")}),
-    "another arch": ({"archs", "gencodes", "extensions", "version"}, lambda: {"target": target("8.0")}),
-    "one more arch": ({"archs", "gencodes", "version"}, lambda: {"target": target("8.0 9.0")}),
-    "PTX": ({"archs", "version"}, lambda: {"target": target("9.0+PTX")}),
+    "another arch": (
+        {"archs", "archs_of", "gencodes", "extensions", "version"},
+        lambda: {"target": target("8.0")},
+    ),
+    "one more arch": ({"archs", "archs_of", "gencodes", "version"}, lambda: {"target": target("8.0 9.0")}),
+    "PTX": ({"archs", "archs_of", "version"}, lambda: {"target": target("9.0+PTX")}),
     "another Python": ({"python_tag", "abi_tag"}, lambda: python(python_tag="cp313", abi_tag="cp313")),
     "no GIL": ({"abi_tag"}, lambda: python(abi_tag="cp312t")),
     "another machine": ({"platform_tag"}, lambda: python(platform_tag="linux_aarch64")),
@@ -162,10 +165,20 @@ DECIDES: dict[str, tuple[set[str], Callable[[], dict[str, Any]]]] = {
     "another build of torch": ({"torch"}, lambda: torch(version="2.11.0")),
     "another CUDA": ({"cuda", "version"}, lambda: torch(cuda="13.1")),
     "the old C++ ABI": ({"cxx11_abi"}, lambda: torch(cxx11_abi=False)),
-    "another nvcc": ({"nvcc"}, lambda: {"toolkit": replace(TOOLKIT, full_version="13.0.48")}),
-    "another compiler": ({"host_compiler"}, lambda: {"compiler": replace(COMPILER, version="13.1.0")}),
-    "a compiler of another kind": ({"host_compiler"}, lambda: {"compiler": replace(COMPILER, kind="clang")}),
-    "another setuptools": ({"setuptools"}, lambda: python(packages={"setuptools": "77.0.1"})),
+    "another nvcc": ({"nvcc", "tools"}, lambda: {"toolkit": replace(TOOLKIT, full_version="13.0.48")}),
+    "another compiler": (
+        {"host_compiler", "tools"},
+        lambda: {"compiler": replace(COMPILER, version="13.1.0")},
+    ),
+    "a compiler of another kind": (
+        {"host_compiler", "tools"},
+        lambda: {"compiler": replace(COMPILER, kind="clang")},
+    ),
+    "another setuptools": ({"setuptools", "tools"}, lambda: python(packages={"setuptools": "77.0.1"})),
+    "another patch of Python": ({"tools"}, lambda: python(version="3.12.9")),
+    "another glibc": ({"tools"}, lambda: python(glibc="2.41")),
+    "upstream as it is": ({"fixes", "version"}, lambda: {"fixes": False}),
+    "a tag of manylinux": ({"manylinux"}, lambda: {"manylinux": True}),
     **{
         variable: ({"environment"}, lambda variable=variable: {"environment": {variable: "-O1"}})
         for variable in planning.COMPILER_VARIABLES
@@ -173,12 +186,9 @@ DECIDES: dict[str, tuple[set[str], Callable[[], dict[str, Any]]]] = {
 }
 IRRELEVANT: dict[str, Callable[[], dict[str, Any]]] = {
     "where Python lies": lambda: python(executable="/x/python", prefix="/x", purelib="/x/lib", sys_path=()),
-    "the patch of Python": lambda: python(version="3.12.9"),
-    "the newest glibc there": lambda: python(glibc="2.41"),
     "other packages": lambda: python(packages={**PYTHON.packages, "numpy": "2.0"}),
     "where torch lies": lambda: torch(folder="/x/torch"),
     "where the toolkit lies": lambda: {"toolkit": replace(TOOLKIT, home="/opt/cuda", stub_folders=())},
-    "where the compiler lies": lambda: {"compiler": replace(COMPILER, path="/x/g++", command=("/x/g++",))},
     "who named the arch": lambda: {"target": replace(target(), archs_from="nvml")},
     "the GPUs": lambda: {"target": replace(target(), gpus=(Gpu(index=0, name="H200", capability="9.0"),))},
     "how the commit was called": lambda: {"revision": revision("68de379")},
@@ -210,8 +220,8 @@ def test_what_does_not_decide_the_bytes_is_not(what: str) -> None:
 def test_every_field_of_the_identity_is_tried_here() -> None:
     tried = set().union(*(fields for fields, _ in DECIDES.values()))
     untried = {field.name for field in msgspec.structs.fields(Identity)} - tried
-    # The version of the shim is tried below.
-    assert untried <= {"shim", "fixes", "patches"}
+    # The version of the shim is tried below; packages need a real environment (test_distributions.py).
+    assert untried <= {"shim", "patches", "packages"}
 
 
 def test_the_shim_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,11 +334,32 @@ def test_the_users_compilers_stay() -> None:
 
 def test_the_shim_is_told_the_archs() -> None:
     facts = json.loads(environment(plan())["SAGEFIX_SHIM"])
-    assert facts == {"archs": ["9.0"], "fake_gpus": True, "torch": True, "extensions": 3}
-    head = json.loads(
-        environment(plan(revision=revision("d1a57a5"), target=target("8.0;8.9")))["SAGEFIX_SHIM"]
-    )
-    assert head == {"archs": ["8.0", "8.9"], "fake_gpus": False, "torch": True, "extensions": 3}
+    (fix,) = facts.pop("fixes")
+    assert Path(fix["file"]).is_file()
+    assert fix["wraps"] == ["__cudaPushCallConfiguration"]
+    hopper = [["9.0", "90a", False]]
+    assert facts == {
+        "archs": ["9.0"],
+        "fake_gpus": True,
+        "torch": True,
+        "extensions": 3,
+        "threads": 1,
+        "code": {f"sageattention.{name}": hopper for name in ("_fused", "_qattn_sm80", "_qattn_sm90")},
+    }
+    head = plan(revision=revision("d1a57a5"), target=target("8.0;8.9"), fixes=False)
+    told = json.loads(environment(head)["SAGEFIX_SHIM"])
+    assert (told["archs"], told["fake_gpus"], told["fixes"]) == (["8.0", "8.9"], False, [])
+
+
+def test_each_extension_gets_the_archs_that_need_it() -> None:
+    code = json.loads(environment(plan(target=target("8.0;8.9;9.0")))["SAGEFIX_SHIM"])["code"]
+    numbers = {name.partition(".")[2]: [number for _, number, _ in rows] for name, rows in code.items()}
+    assert numbers == {
+        "_fused": ["80", "89", "90a"],
+        "_qattn_sm80": ["80", "89", "90a"],
+        "_qattn_sm89": ["89"],
+        "_qattn_sm90": ["90a"],
+    }
 
 
 def test_several_archs_are_separated_as_torch_and_upstream_read_them() -> None:
@@ -337,7 +368,7 @@ def test_several_archs_are_separated_as_torch_and_upstream_read_them() -> None:
 
 def test_the_stub_of_the_driver_is_for_the_linker_alone() -> None:
     found = environment(plan(), LIBRARY_PATH="/mine")
-    assert found["LIBRARY_PATH"] == f"/mine:{TOOLKIT.stub_folders[0]}"
+    assert found["LIBRARY_PATH"] == f"{TOOLKIT.stub_folders[0]}:/mine"
     assert "LD_LIBRARY_PATH" not in found
     assert not any("stubs" in value for name, value in found.items() if name != "LIBRARY_PATH")
     without = environment(plan(toolkit=replace(TOOLKIT, stub_folders=())))
@@ -354,4 +385,7 @@ def test_a_build_without_cuda_hears_nothing_of_it() -> None:
         "fake_gpus": False,
         "torch": False,
         "extensions": 1,
+        "threads": 1,
+        "code": {"demoattention._attention": []},
+        "fixes": [],
     }

@@ -1,0 +1,85 @@
+"""A CUDA extension shaped like the ones that are hard to prebuild, from nothing but packages, without a GPU.
+
+``make test-cuda``: it fetches torch with its libraries (4.7 GB) and a compiler (100 MB), which stay in the folder
+that ``CUDA_TEST_CACHE`` names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sagefix.pins.load import load_file
+from sagefix.wheels.elf import Extension, read_extension
+from tests.integration.conftest import Sagefix
+
+PACKAGES = Path(__file__).parents[1] / "packages"
+NAME = "cuda_like_upstream"
+HERE = ".".join(str(part) for part in sys.version_info[:2])
+KEPT = os.environ.get("CUDA_TEST_CACHE")
+# Fetching torch is most of it; with all at hand a build takes 20 s.
+TIMEOUT_S = 1200
+
+
+def test_the_pin_names_the_commit_of_its_embedded_source(
+    sagefix: Sagefix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGEFIX_MANIFESTS", str(PACKAGES))
+    pin = load_file(PACKAGES / f"{NAME}.toml")
+    fetched = sagefix("source", "fetch", "--pin", NAME).result
+    assert fetched["commit"] == pin.source.commit
+
+
+@pytest.mark.cuda
+@pytest.mark.network
+@pytest.mark.skipif(
+    shutil.which("g++") is None or not sys.platform.startswith("linux"), reason="needs g++ on Linux"
+)
+@pytest.mark.parametrize(
+    ("archs", "cubins"), [("9.0", ("9.0a",)), ("8.0;9.0", ("8.0", "9.0a"))], ids=["one arch", "two archs"]
+)
+def test_it_is_built_from_packages_for_gpus_that_are_not_here(
+    sagefix: Sagefix, tmp_path: Path, archs: str, cubins: tuple[str, ...]
+) -> None:
+    made = build(sagefix, tmp_path, archs)
+    assert made["compiled"] is True
+    assert {check["status"] for check in made["checks"]} <= {"ok", "warning", "skipped"}
+    record = made["wheel"]["record"]
+    assert record["torch"].startswith("2.11.")
+    assert record["tools"]["nvcc"].startswith(f"{record['cuda']}.")
+
+    extension = read(Path(made["wheel"]["where"]))
+    assert extension.cubins == cubins
+    # Without it the module imports where it is not looked at, and is not there on the GPU machine.
+    assert "libcuda.so.1" in extension.needed
+    assert any(name.startswith("libcudart.so.") for name in extension.needed)
+    toolchains = Path(KEPT or tmp_path, "toolchains")
+    assert len(list(toolchains.glob("cuda-13.0.*/sagefix.json"))) == 1
+
+
+def build(sagefix: Sagefix, tmp_path: Path, archs: str) -> dict[str, Any]:
+    command = sagefix.command(
+        "build", "--pin", NAME, "--python", HERE, "--torch", "2.11", "--cuda", "pypi", "--arch", archs,
+        "--wheelhouse", tmp_path / "wheels", "--rebuild", "--json",
+    )  # fmt: skip
+    env = {**os.environ, "SAGEFIX_MANIFESTS": str(PACKAGES), "SAGEFIX_CACHE_DIR": KEPT or str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=sagefix.folder, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)["result"]
+    return answer
+
+
+def read(wheel: Path) -> Extension:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith(".so")]
+        return read_extension(archive.read(name), name)
