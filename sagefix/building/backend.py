@@ -14,6 +14,7 @@ import msgspec
 
 from sagefix.building.diagnose import explain_failure
 from sagefix.building.facts import Facts, facts_of_plan, header
+from sagefix.building.objects import ObjectCache, Objects, read_objects
 from sagefix.building.plan import SHIM, Plan
 from sagefix.building.reproducible import reproducible_flags
 from sagefix.errors import BuildError, DiskError, LockError, ProcessError
@@ -45,27 +46,33 @@ _SCRUBBED = (
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
-    """What a build left: the backend's wheel, the whole log, how long it ran and with how many jobs."""
+    """What a build left: the backend's wheel, the whole log, how long it ran and with how many jobs.
+
+    ``objects``: what came from the object cache; None without one.
+    """
 
     wheel: Path
     log: Path
     seconds: float
     jobs: Jobs
     waited: bool = False
+    objects: Objects | None = None
 
 
 class Workplace:
-    """The folder of one key, ours alone while the context is open.
+    """The folder of a plan, ours alone while the context is open.
 
-    ``<cache>/builds/<key>/`` holds ``src`` (the exported commit), ``build`` (what compilers write), ``out``
-    (the backend's wheel) and ``final`` (ours). The path depends on the key alone, because compilers write it
-    into what they make.
+    ``<cache>/builds/<place>/`` holds ``src`` (the exported commit), ``build`` (what compilers write), ``out``
+    (the backend's wheel) and ``final/<key>`` (ours). The path depends on the plan alone, because compilers write it
+    into what they make. Plans that share a place wait for each other; the later one finds the objects of the
+    earlier one in the cache.
     """
 
-    def __init__(self, key: str, timeout: float = -1) -> None:
-        self.key = key
+    def __init__(self, plan: Plan, timeout: float = -1) -> None:
+        self.wheel = plan.wheel
         self.timeout = timeout
-        self.root = make_cache_dir(cache_dir() / "builds") / key
+        self.root = make_cache_dir(cache_dir() / "builds") / plan.place
+        self.final = self.root / "final" / plan.key
         self.waited = False
 
     def __enter__(self) -> Workplace:
@@ -77,7 +84,7 @@ class Workplace:
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
             self.waited = True
-            note(f"Another sagefix process is building {self.key}; waiting for its result.")
+            note(f"Another sagefix process is building what {self.wheel} is built from; waiting for it.")
             try:
                 self._lock.acquire(timeout=self.timeout)
             except filelock.Timeout as error:
@@ -136,6 +143,7 @@ def run_backend(
     log: Path,
     *,
     source_date_epoch: int,
+    object_cache: ObjectCache | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Built:
     """Build the wheel of ``plan`` from ``workplace.root/src`` with the backend that the source names.
@@ -154,9 +162,8 @@ def run_backend(
         config.write_text(_distutils_config(plan, root), encoding="utf-8")
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(header(facts_of_plan(plan)), encoding="utf-8")
-    variables = build_environment(
-        plan, jobs, config, root, source_date_epoch, os.environ if environment is None else environment
-    )
+    base = os.environ if environment is None else environment
+    variables = build_environment(plan, jobs, config, root, source_date_epoch, base, object_cache)
     started = time.monotonic()
     with task("Building " + plan.project, unit="objects") as running:
 
@@ -188,11 +195,24 @@ def run_backend(
                 raise
             raise AssertionError from error
     _end_log(log, 0)
-    return Built(wheel=wheel, log=log, seconds=time.monotonic() - started, jobs=jobs, waited=workplace.waited)
+    return Built(
+        wheel=wheel,
+        log=log,
+        seconds=time.monotonic() - started,
+        jobs=jobs,
+        waited=workplace.waited,
+        objects=read_objects(log.read_text(encoding="utf-8", errors="replace")) if object_cache else None,
+    )
 
 
 def build_environment(
-    plan: Plan, jobs: Jobs, config: Path, root: Path, source_date_epoch: int, base: Mapping[str, str]
+    plan: Plan,
+    jobs: Jobs,
+    config: Path,
+    root: Path,
+    source_date_epoch: int,
+    base: Mapping[str, str],
+    object_cache: ObjectCache | None = None,
 ) -> dict[str, str]:
     """Return the whole environment of a build: the user's, less what could leak in, plus what the plan says."""
     variables = {name: value for name, value in guest_environment(base).items() if name not in _SCRUBBED}
@@ -224,6 +244,7 @@ def build_environment(
                     },
                     "threads": jobs.threads,
                     "fixes": plan.fix_sources,
+                    "objects": object_cache,
                 }
             ).decode(),
         }

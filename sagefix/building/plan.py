@@ -52,6 +52,8 @@ COMPILER_VARIABLES = (
     "PYTORCH_NVCC",
 )
 
+_OF_THE_COMMIT = frozenset({"commit", "tree", "version", "extensions", "archs_of", "patches"})
+
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What the key is made of: two builds with one identity may stand for each other.
@@ -100,12 +102,15 @@ class FixSource(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """An identity with its key and what follows from it, and where on this machine it will be built.
 
+    ``place`` names the folder of the build. It is the same for commits that are compiled in the same way: compilers
+    write it into what they make, and the object cache (:mod:`~sagefix.building.objects`) finds what it knows.
     ``places`` maps folders of this machine that compilers read from to the names that stand for them in the wheel
     (:mod:`~sagefix.building.reproducible`).
     """
 
     identity: Identity
     key: str
+    place: str
     project: str
     recipe: str
     label: str
@@ -179,6 +184,7 @@ def make_plan(
     return Plan(
         identity=identity,
         key=key_of(identity),
+        place=place_of(identity),
         project=pin.project,
         recipe=recipe.name,
         label=make_label(label),
@@ -201,6 +207,13 @@ def make_plan(
 def key_of(identity: Identity | Mapping[str, Any]) -> str:
     """Return the key of an identity, or of one that was read back from a record."""
     return sha256_bytes(msgspec.json.encode(identity, order="sorted"))[:20]
+
+
+def place_of(identity: Identity) -> str:
+    """Return the name of the folder to build in: a hash of all that is not the commit's own."""
+    everything = msgspec.to_builtins(identity)
+    how = {name: value for name, value in everything.items() if name not in _OF_THE_COMMIT}
+    return sha256_bytes(msgspec.json.encode(how, order="sorted"))[:20]
 
 
 def build_packages(interpreter: Interpreter, pin: Pin) -> tuple[Package, ...]:

@@ -37,6 +37,7 @@ def build(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Compile even if the same build is kept.")
     ] = False,
+    object_cache: options.ObjectCache = "auto",
     allow_known_bad: options.AllowKnownBad = False,
     no_fixes: options.NoFixes = False,
     manylinux: Annotated[
@@ -75,6 +76,7 @@ def build(
             cuda=cuda,
             torch=torch,
             manylinux=manylinux,
+            object_cache=object_cache,
         )
         made = run_build(
             survey(request),
@@ -97,6 +99,8 @@ def render(console: Console, made: Made, copied: Path | None) -> None:
     if made.checks:
         draw.checks(console, made.checks)
     how = f"Built in {made.seconds:.0f} s" if made.compiled else "Already built"
+    if made.objects and made.objects.reused:
+        how += f", {made.objects.reused} of {made.objects.reused + made.objects.compiled} steps from the object cache"
     console.print(f"{how}: {made.wheel.where} ({human_size(made.wheel.size)})", soft_wrap=True)
     if copied:
         console.print(f"Copied to {copied}", soft_wrap=True)

@@ -74,6 +74,7 @@ def install(
     ] = InstallerName.AUTO,
     allow_known_bad: options.AllowKnownBad = False,
     no_fixes: options.NoFixes = False,
+    object_cache: options.ObjectCache = "auto",
     break_system_packages: options.BreakSystem = False,
     offline: options.Offline = False,
     json: options.Json = False,
@@ -102,6 +103,7 @@ def install(
                 allow_known_bad=allow_known_bad,
                 fixes=not no_fixes,
                 cuda=cuda,
+                object_cache=object_cache,
             ),
             InstallOptions(
                 no_build=no_build,

@@ -60,6 +60,14 @@ Torch = Annotated[
         show_default=False,
     ),
 ]
+ObjectCache = Annotated[
+    str,
+    typer.Option(
+        "--object-cache",
+        envvar="SAGEFIX_OBJECT_CACHE",
+        help="Reuse what sccache kept of earlier builds: auto (if it is installed), off, or its path.",
+    ),
+]
 WheelhousePath = Annotated[
     str | None,
     typer.Option(

@@ -12,6 +12,8 @@ behind ``sm_``, PTX beside it). One list of flags for all extensions does not co
 that the others' archs lack. ``threads``: what nvcc may compile at once for one file. ``fixes``: C++ files to compile
 into every CUDA extension, with the functions that the linker wraps.
 
+``objects``: an sccache that stands before every compiler, as ``program`` and ``variables``.
+
 ``extensions``: how many extensions are compiled at once. torch starts one ninja for each
 (https://github.com/pytorch/pytorch/blob/v2.11.0/torch/utils/cpp_extension.py, ``_run_ninja_build``), and their
 job limits multiply. Here they wait for each other and become one ninja with one limit and one counter.
@@ -222,6 +224,10 @@ def main() -> None:
         answer_gpus(facts["archs"])
     if facts.get("torch"):
         adjust_extensions(facts.get("code", {}), int(facts.get("threads", 1)), facts.get("fixes", []))
+        if facts.get("objects"):
+            from objects import use_objects
+
+            use_objects(facts["objects"]["program"], facts["objects"]["variables"])
         gather_ninja(int(facts.get("extensions", 1)))
     sys.argv = sys.argv[1:]
     # As if Python had been started with the hook script itself.

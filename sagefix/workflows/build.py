@@ -11,6 +11,7 @@ import msgspec
 
 from sagefix.archs import parse_archs
 from sagefix.building.backend import Workplace, require_disk, run_backend
+from sagefix.building.objects import Objects, find_object_cache
 from sagefix.building.plan import Plan, make_plan
 from sagefix.checks import Check, failures
 from sagefix.errors import WheelError, WheelhouseError
@@ -41,13 +42,14 @@ DISK_NEEDED = 1_000_000_000
 class Made(msgspec.Struct, frozen=True, kw_only=True):
     """How a wheel came to hand. ``compiled`` is false when it was there already; then ``seconds`` is 0.
 
-    ``plan`` is None when a wheel at hand was taken without planning a build."""
+    ``plan`` is None when a wheel at hand was taken without planning a build, ``objects`` without an object cache."""
 
     wheel: Facts
     plan: Plan | None
     compiled: bool
     seconds: float = 0.0
     jobs: Jobs | None = None
+    objects: Objects | None = None
     log: str = ""
     checks: tuple[Check, ...] = ()
 
@@ -121,10 +123,10 @@ def build(
             f"{wheelhouse.path} is not writable, so that a build could not be kept there.",
             hint="Choose another folder with --wheelhouse or SAGEFIX_WHEELHOUSE.",
         )
-    with Workplace(plan.key) as workplace:
+    with Workplace(plan) as workplace:
         if (workplace.waited or not rebuild) and (kept := _kept(wheelhouse, plan)) is not None:
             return Made(wheel=kept, plan=plan, compiled=False)
-        finished = sorted((workplace.root / "final").glob("*.whl"))
+        finished = sorted(workplace.final.glob("*.whl"))
         if workplace.waited and finished:
             # The other process kept its result in another wheelhouse.
             return Made(wheel=wheelhouse.add(finished[0], replace=True), plan=plan, compiled=False)
@@ -156,7 +158,8 @@ def _compile(
     note(
         f"Compiling {pin.project} {revision.commit[:7]} with {jobs.count} jobs ({jobs.limited_by}); log: {log}"
     )
-    built = run_backend(plan, workplace, jobs, log, source_date_epoch=epoch)
+    objects = find_object_cache(situation.object_cache, plan.identity, os.environ)
+    built = run_backend(plan, workplace, jobs, log, source_date_epoch=epoch, object_cache=objects)
     with task("Checking the wheel"):
         finished = Build(
             situation=situation,
@@ -170,8 +173,8 @@ def _compile(
             started=started,
             asked_source=source,
         )
-        (workplace.root / "final").mkdir(exist_ok=True)
-        final = finish_build(finished, workplace.root / "final")
+        workplace.final.mkdir(parents=True)
+        final = finish_build(finished, workplace.final)
         checks = _check(final, plan, situation.target, toolkit)
     bad = failures(checks)
     if bad:
@@ -184,7 +187,14 @@ def _compile(
     facts = wheelhouse.add(final, replace=True)
     workplace.sweep(keep=("final",))
     return Made(
-        wheel=facts, plan=plan, compiled=True, seconds=built.seconds, jobs=jobs, log=str(log), checks=checks
+        wheel=facts,
+        plan=plan,
+        compiled=True,
+        seconds=built.seconds,
+        jobs=jobs,
+        objects=built.objects,
+        log=str(log),
+        checks=checks,
     )
 
 

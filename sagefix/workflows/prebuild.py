@@ -41,6 +41,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     allow_known_bad: bool = False
     fixes: bool = True
     manylinux: bool = False
+    object_cache: str = "auto"
     jobs: int = 1
     max_memory: int = 0
     gate: bool = True
@@ -183,6 +184,7 @@ def _job(found: Found, pin: Pin, order: Order, share: Share, logs: Path, group: 
     build += ["--allow-known-bad"] if order.allow_known_bad else []
     build += [] if order.fixes else ["--no-fixes"]
     build += ["--manylinux"] if order.manylinux else []
+    build += ["--object-cache", order.object_cache] if order.object_cache != "auto" else []
     return CellJob(
         cell=cell,
         build=tuple(build),

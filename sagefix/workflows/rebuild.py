@@ -99,6 +99,8 @@ def _request_of(record: Record, request: Request) -> Request:
         allow_known_bad=True,
         fixes=bool(record.fixes),
         manylinux=bool(record.identity.get("manylinux")),
+        # What was compiled before would be compared with itself.
+        object_cache="off",
     )
 
 

@@ -27,7 +27,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What the user asked for, as text; empty or None means: decide.
 
     ``cuda`` is ``auto``, ``system``, ``pypi`` or the folder of a toolkit. ``torch`` is a version, and
-    ``python`` then one too: the target is made (see :mod:`sagefix.targets.environments`).
+    ``python`` then one too: the target is made (see :mod:`sagefix.targets.environments`). ``object_cache`` is
+    ``auto``, ``off`` or the path of an sccache.
     """
 
     pin: str = "sageattention"
@@ -43,6 +44,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     cuda: str = "auto"
     torch: str | None = None
     manylinux: bool = False
+    object_cache: str = "auto"
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +59,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     cuda: str = "auto"
     offline: bool = False
     manylinux: bool = False
+    object_cache: str = "auto"
 
     @property
     def recipe(self) -> Recipe:
@@ -97,6 +100,7 @@ def survey(request: Request) -> Situation:
         cuda=request.cuda,
         offline=request.offline,
         manylinux=request.manylinux,
+        object_cache=request.object_cache,
     )
 
 

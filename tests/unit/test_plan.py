@@ -344,6 +344,7 @@ def test_the_shim_is_told_the_archs() -> None:
         "torch": True,
         "extensions": 3,
         "threads": 1,
+        "objects": None,
         "code": {f"sageattention.{name}": hopper for name in ("_fused", "_qattn_sm80", "_qattn_sm90")},
     }
     head = plan(revision=revision("d1a57a5"), target=target("8.0;8.9"), fixes=False)
@@ -388,4 +389,14 @@ def test_a_build_without_cuda_hears_nothing_of_it() -> None:
         "threads": 1,
         "code": {"demoattention._attention": []},
         "fixes": [],
+        "objects": None,
     }
+
+
+def test_commits_that_are_compiled_alike_share_a_place() -> None:
+    pinned = plan()
+    newer = plan(revision=revision("d1a57a5"))
+    assert newer.key != pinned.key
+    assert newer.place == pinned.place
+    for other in (plan(target=target("8.9")), plan(fixes=False), plan(environment={"CFLAGS": "-O1"})):
+        assert other.place != pinned.place
