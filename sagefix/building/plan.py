@@ -52,7 +52,10 @@ COMPILER_VARIABLES = (
     "PYTORCH_NVCC",
 )
 
-_OF_THE_COMMIT = frozenset({"commit", "tree", "version", "extensions", "archs_of", "patches"})
+# What says which files are compiled and not how, so that an object may come from a build of another.
+_WHICH_FILES = frozenset(
+    {"commit", "tree", "version", "extensions", "archs_of", "patches", "fixes", "manylinux"}
+)
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,9 +213,9 @@ def key_of(identity: Identity | Mapping[str, Any]) -> str:
 
 
 def place_of(identity: Identity) -> str:
-    """Return the name of the folder to build in: a hash of all that is not the commit's own."""
+    """Return the name of the folder to build in: a hash of all that decides how a file is compiled."""
     everything = msgspec.to_builtins(identity)
-    how = {name: value for name, value in everything.items() if name not in _OF_THE_COMMIT}
+    how = {name: value for name, value in everything.items() if name not in _WHICH_FILES}
     return sha256_bytes(msgspec.json.encode(how, order="sorted"))[:20]
 
 
