@@ -19,6 +19,7 @@ import msgspec
 from packaging.version import InvalidVersion, Version
 
 from sagefix.building.plan import Identity
+from sagefix.checks import Check
 from sagefix.errors import ProcessError, UsageError
 from sagefix.files import make_cache_dir, sha256_bytes
 from sagefix.process import run
@@ -33,11 +34,18 @@ _ANSWER = re.compile(r"^sagefix objects (\{.*\})$", re.MULTILINE)
 _VERSION = re.compile(r"^sccache (\S+)")
 
 
-class ObjectCache(msgspec.Struct, frozen=True, kw_only=True):
-    """An sccache to build with: its program, its version, and the variables that say where it keeps objects."""
+class Sccache(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that was found, its version (empty: it does not say), and why it cannot be used (empty: it can)."""
 
     program: str
     version: str
+    unusable: str
+
+
+class ObjectCache(msgspec.Struct, frozen=True, kw_only=True):
+    """An sccache to build with: its program, and the variables that say where it keeps objects."""
+
+    program: str
     variables: dict[str, str]
 
 
@@ -70,31 +78,56 @@ class _Answer(msgspec.Struct, frozen=True):
 def find_object_cache(choice: str, identity: Identity, env: Mapping[str, str]) -> ObjectCache | None:
     """Return the sccache to build with, None for none.
 
-    ``choice`` is ``auto`` (that of sagefix's own environment, else that on ``PATH``, if there is one), ``off``, or a
-    path. Objects are kept in sagefix's cache folder, unless the user's own ``SCCACHE_*`` variables say otherwise
-    (a bucket, the cache of a CI service: https://github.com/mozilla/sccache/blob/main/docs/Configuration.md).
+    ``choice`` as for :func:`find_sccache`. Objects are kept in sagefix's cache folder, unless the user's own
+    ``SCCACHE_*`` variables say otherwise (a bucket, the cache of a CI service:
+    https://github.com/mozilla/sccache/blob/main/docs/Configuration.md).
 
     Raises :class:`UsageError` for a path that is no usable sccache.
     """
     # Builds without torch have a compile of seconds and no ninja to reach it through.
-    if choice == "off" or os.name == "nt" or not identity.torch:
+    found = find_sccache(choice, env) if identity.torch else None
+    if found is None:
         return None
-    program = _ours(env) if choice == "auto" else str(Path(choice).expanduser().absolute())
-    if not program:
-        return None
-    version = _version(program)
-    if version is None or version < OLDEST:
-        said = f"{program} is sccache {version}" if version else f"{program} is no sccache that runs"
+    if found.unusable:
         if choice != "auto":
-            raise UsageError(f"{said}, and {OLDEST} is needed.", hint=f"`{INSTALL}` brings one.")
-        note(f"{said}, and {OLDEST} is needed: building without an object cache. `{INSTALL}` brings one.")
+            raise UsageError(found.unusable, hint=f"`{INSTALL}` brings one.")
+        note(f"{found.unusable} Building without an object cache; `{INSTALL}` brings one.")
         return None
     # Of a compiler sccache hashes the program it is given; what belongs to it is named by its versions.
     tools = sha256_bytes(msgspec.json.encode(identity.tools, order="sorted"))
     variables = {"SCCACHE_C_CUSTOM_CACHE_BUSTER": tools}
     if not any(name.startswith("SCCACHE_") for name in env):
         variables["SCCACHE_DIR"] = str(make_cache_dir(cache_dir() / "objects"))
-    return ObjectCache(program=program, version=str(version), variables=variables)
+    return ObjectCache(program=found.program, variables=variables)
+
+
+def find_sccache(choice: str, env: Mapping[str, str]) -> Sccache | None:
+    """Look for sccache: ``choice`` is ``auto`` (sagefix's own environment, then ``PATH``), ``off``, or a path."""
+    if choice == "off" or os.name == "nt":
+        return None
+    program = _ours(env) if choice == "auto" else str(Path(choice).expanduser().absolute())
+    if not program:
+        return None
+    version = _version(program)
+    unusable = ""
+    if version is None:
+        unusable = f"{program} is no sccache that runs."
+    elif version < OLDEST:
+        unusable = f"{program} is sccache {version}, and {OLDEST} is needed."
+    return Sccache(program=program, version=str(version or ""), unusable=unusable)
+
+
+def check_object_cache(choice: str, env: Mapping[str, str]) -> Check:
+    """Say whether builds will reuse objects; that they do not is nothing wrong."""
+    name = "object cache"
+    found = find_sccache(choice, env)
+    if found is None:
+        return Check(
+            name=name, status="skipped", found="None: every build compiles everything.", fix=f"`{INSTALL}`"
+        )
+    if found.unusable:
+        return Check(name=name, status="warning", found=found.unusable, fix=f"`{INSTALL}`")
+    return Check(name=name, status="ok", found=f"sccache {found.version}: {found.program}")
 
 
 def read_objects(log: str) -> Objects | None:

@@ -21,6 +21,7 @@ def doctor(
     ref: options.Ref = None,
     source: options.Source = None,
     wheelhouse: options.WheelhousePath = None,
+    object_cache: options.ObjectCache = "auto",
     offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -44,6 +45,7 @@ def doctor(
                 wheelhouse=wheelhouse,
                 offline=offline,
                 cuda=cuda,
+                object_cache=object_cache,
             )
         )
         outcome.result(found, lambda console: draw.checks(console, found))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sagefix.archs import join_archs
+from sagefix.building.objects import check_object_cache
 from sagefix.checks import Check, failures
 from sagefix.errors import SagefixError
 from sagefix.files import human_size
@@ -79,6 +80,8 @@ def _in_target(
         )
     checks += check_packages(interpreter, pin.build.requires)
     checks.append(check_python_h(interpreter))
+    if pin.build.torch:
+        checks.append(check_object_cache(request.object_cache, os.environ))
     here = memory()
     jobs = compile_jobs(
         cores=cores(), memory_available=here.available, sources=cores(), memory_gib=pin.build.memory_gib,

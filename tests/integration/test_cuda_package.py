@@ -65,10 +65,28 @@ def test_it_is_built_from_packages_for_gpus_that_are_not_here(
     assert len(list(toolchains.glob("cuda-13.0.*/sagefix.json"))) == 1
 
 
-def build(sagefix: Sagefix, tmp_path: Path, archs: str) -> dict[str, Any]:
+@pytest.mark.cuda
+@pytest.mark.network
+@pytest.mark.skipif(
+    shutil.which("g++") is None or not sys.platform.startswith("linux"), reason="needs g++ on Linux"
+)
+def test_objects_of_an_earlier_build_are_reused_and_change_nothing(
+    sagefix: Sagefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCCACHE_DIR", str(tmp_path / "objects"))
+    plain = build(sagefix, tmp_path, "9.0", "--object-cache", "off")
+    cold = build(sagefix, tmp_path, "9.0")
+    warm = build(sagefix, tmp_path, "9.0")
+    assert plain["objects"] is None
+    assert cold["objects"]["reused"] == 0
+    assert warm["objects"] == {"reused": cold["objects"]["compiled"], "compiled": 0}
+    assert plain["wheel"]["sha256"] == cold["wheel"]["sha256"] == warm["wheel"]["sha256"]
+
+
+def build(sagefix: Sagefix, tmp_path: Path, archs: str, *options: str) -> dict[str, Any]:
     command = sagefix.command(
         "build", "--pin", NAME, "--python", HERE, "--torch", "2.11", "--cuda", "pypi", "--arch", archs,
-        "--wheelhouse", tmp_path / "wheels", "--rebuild", "--json",
+        "--wheelhouse", tmp_path / "wheels", "--rebuild", "--json", *options,
     )  # fmt: skip
     env = {**os.environ, "SAGEFIX_MANIFESTS": str(PACKAGES), "SAGEFIX_CACHE_DIR": KEPT or str(tmp_path)}
     done = subprocess.run(

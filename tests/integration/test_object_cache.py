@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sagefix.building.objects import find_object_cache, read_objects
+from sagefix.building.objects import check_object_cache, find_object_cache, read_objects
 from sagefix.building.plan import Identity
 from sagefix.errors import UsageError
 from tests.unit.test_plan import plan
@@ -129,6 +129,12 @@ def test_one_that_was_named_has_to_be_usable(tmp_path: Path, text: str, said: st
     program.chmod(0o755)
     with pytest.raises(UsageError, match=said):
         find(str(program), plan().identity)
+
+
+def test_doctor_says_whether_there_is_one(tmp_path: Path) -> None:
+    assert check_object_cache("auto", {}).status == "ok"
+    assert check_object_cache("off", {}).status == "skipped"
+    assert check_object_cache(str(tmp_path / "nothing"), {}).status == "warning"
 
 
 @pytest.mark.parametrize("log", ["", "sagefix objects {", 'sagefix objects {"stats": 1}'])
