@@ -78,7 +78,7 @@ def compare_build(asked: Asked) -> Part:
         cwd=source,
         before=fresh,
     )
-    words = ["build", "--rebuild", "--pin", asked.pin, "--python", str(python)]
+    words = ["build", "--rebuild", "--object-cache", "off", "--pin", asked.pin, "--python", str(python)]
     for option, value in (("--ref", asked.ref), ("--source", asked.source), ("--arch", asked.arch)):
         words += [option, value] if value else []
     ours = Way(name="sagefix build --rebuild", command=(*sagefix(), *words), env=environment(asked.scratch))

@@ -12,15 +12,17 @@ if __package__ in (None, ""):  # called as a file: its folder is on the path, an
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.build import compare_build
+from benchmarks.cells import compare_cells
 from benchmarks.fetch import compare_fetch
 from benchmarks.install import compare_install
 from benchmarks.machine import describe
 from benchmarks.measure import CommandError, NotHereError, Part
+from benchmarks.objects import compare_objects
 from benchmarks.report import as_json, markdown
 from benchmarks.startup import compare_help
 from benchmarks.surroundings import Asked
 
-NAMES = ("help", "install-pip", "install-uv", "build", "fetch")
+NAMES = ("help", "install-pip", "install-uv", "build", "fetch", "objects", "cells")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--wheel", type=Path, help="install this wheel instead of the demo's; needs --python")
     made.add_argument("--python", type=Path, help="the Python that has the torch for --wheel or build")
     made.add_argument("--source", help="repository or URL of the pin's source, for build and fetch")
-    made.add_argument("--arch", help="compute capability for build, such as 9.0")
+    made.add_argument("--arch", help="compute capability for build and objects, such as 9.0; two for cells")
+    made.add_argument("--cuda", default="auto", help="toolkit for objects and cells, as for sagefix build")
+    made.add_argument("--max-memory", help="limit for cells, as for sagefix prebuild")
     made.add_argument("--pin", default="sageattention", help="pin for build and fetch")
     made.add_argument("--ref", help="another commit of the pin")
     made.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -53,6 +57,10 @@ def measure(asked: Asked, only: Sequence[str] = NAMES) -> list[Part]:
         todo.append(("build", lambda: compare_build(asked)))
     if "fetch" in only:
         todo.append(("fetch", lambda: compare_fetch(asked)))
+    if "objects" in only:
+        todo.append(("objects", lambda: compare_objects(asked)))
+    if "cells" in only:
+        todo.append(("cells", lambda: compare_cells(asked)))
     parts = []
     for name, compare in todo:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -88,6 +96,8 @@ def main(words: Sequence[str] | None = None) -> int:
             python=given.python and given.python.absolute(),
             source=given.source,
             arch=given.arch,
+            cuda=given.cuda,
+            max_memory=given.max_memory,
         )
         parts = measure(asked, given.only or NAMES)
     document = as_json(machine, parts)

@@ -39,6 +39,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     python: Path | None = None
     source: str | None = None
     arch: str | None = None
+    cuda: str = "auto"
+    max_memory: str | None = None
 
 
 def environment(scratch: Path, **more: str) -> dict[str, str]:
