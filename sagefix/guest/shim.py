@@ -143,6 +143,25 @@ def adjust_extensions(
     cpp_extension.CUDAExtension = cuda_extension
 
 
+# Flags of the linker that tie a library's calls of its own functions at link time.
+SYMBOLIC = ("-Wl,-Bsymbolic-functions", "-Wl,-Bsymbolic")
+
+
+def bind_at_run_time() -> None:
+    """Link as everywhere else where Python's own flags, as in Debian and Ubuntu, tie calls at link time.
+
+    The calls that a fix sends to its function then leave no trace in the library, and nobody could check that they do
+    (https://sourceware.org/binutils/docs/ld/Options.html, ``-Bsymbolic-functions``).
+    """
+    import sysconfig
+
+    variables = sysconfig.get_config_vars()
+    for name in ("LDFLAGS", "LDSHARED", "LDCXXSHARED", "BLDSHARED"):
+        for place in (variables, os.environ):
+            if isinstance(place.get(name), str):
+                place[name] = " ".join(word for word in place[name].split(" ") if word not in SYMBOLIC)
+
+
 class Gathering:
     """Collects the build folders of extensions that compile at the same time and runs ninja once for all."""
 
@@ -223,6 +242,8 @@ def main() -> None:
     if facts.get("fake_gpus"):
         answer_gpus(facts["archs"])
     if facts.get("torch"):
+        if facts.get("fixes"):
+            bind_at_run_time()
         adjust_extensions(facts.get("code", {}), int(facts.get("threads", 1)), facts.get("fixes", []))
         if facts.get("objects"):
             from objects import use_objects

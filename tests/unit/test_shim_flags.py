@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sysconfig
 from pathlib import Path
 from types import ModuleType
 
@@ -52,3 +54,12 @@ def test_archs_and_threads_are_taken_out_however_they_are_written(shim: ModuleTy
         "-std=c++17",
         "-Xptxas=-v",
     ]
+
+
+def test_calls_are_not_tied_at_link_time(shim: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = sysconfig.get_config_vars()
+    monkeypatch.setitem(variables, "LDSHARED", "gcc -shared -Wl,-Bsymbolic-functions -Wl,-z,relro")
+    monkeypatch.setenv("LDFLAGS", "-Wl,-Bsymbolic -L/mine")
+    shim.bind_at_run_time()
+    assert variables["LDSHARED"] == "gcc -shared -Wl,-z,relro"
+    assert os.environ["LDFLAGS"] == "-L/mine"
