@@ -1,4 +1,4 @@
-"""The GPUs of this machine, asked of torch, NVML and nvidia-smi in this order.
+"""The GPUs of this machine, asked of the driver and torch in the target, NVML and nvidia-smi in this order.
 
 The compute capability always comes from the driver, never from a marketing name.
 """
@@ -34,23 +34,24 @@ class _Seen(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     driver: str = ""
     driver_cuda: str = ""
+    by: str = ""
 
 
 def find_gpus(interpreter: Interpreter | None = None, env: Mapping[str, str] | None = None) -> Gpus:
     """Return the GPUs that a program started from here would see.
 
-    torch in the target is asked first: it honours ``CUDA_VISIBLE_DEVICES`` in full. NVML and nvidia-smi
-    ignore that variable, so it is applied to what they say. ``tried`` holds a line for each way that gave
-    nothing.
+    A process of the target is asked first, the driver in it and then torch: both honour ``CUDA_VISIBLE_DEVICES`` in
+    full. NVML and nvidia-smi ignore that variable, so it is applied to what they say. ``tried`` holds a line for
+    each way that gave nothing.
     """
     environment = guest_environment(env)
     tried: list[str] = []
-    from_torch = _ask_torch(interpreter, environment)
+    in_target = _ask_target(interpreter, environment)
     from_nvml = _ask_nvml()
-    if from_torch.gpus:
-        gpus = tuple(msgspec.structs.replace(gpu, driver=from_nvml.driver) for gpu, _ in from_torch.gpus)
-        return Gpus(gpus=gpus, found_by="torch", tried=(), driver_cuda=from_nvml.driver_cuda)
-    tried.append(f"torch: {from_torch.error}")
+    if in_target.gpus:
+        gpus = tuple(msgspec.structs.replace(gpu, driver=from_nvml.driver) for gpu, _ in in_target.gpus)
+        return Gpus(gpus=gpus, found_by=in_target.by, tried=(), driver_cuda=from_nvml.driver_cuda)
+    tried.append(f"torch: {in_target.error}")
     ways: tuple[tuple[str, Callable[[], _Seen]], ...] = (
         ("nvml", lambda: from_nvml),
         ("nvidia-smi", lambda: _ask_smi(environment)),
@@ -110,7 +111,7 @@ def _named(gpus: Sequence[tuple[Gpu, str]], entry: str) -> Gpu | None:
     return matching[0] if len(matching) == 1 else None
 
 
-def _ask_torch(interpreter: Interpreter | None, env: Mapping[str, str]) -> _Seen:
+def _ask_target(interpreter: Interpreter | None, env: Mapping[str, str]) -> _Seen:
     if interpreter is None:
         return _Seen(error="no interpreter was asked")
     torch = interpreter.torch
@@ -119,11 +120,13 @@ def _ask_torch(interpreter: Interpreter | None, env: Mapping[str, str]) -> _Seen
     if not torch.cuda:
         return _Seen(error=f"{torch.version} has no CUDA")
     try:
-        answer: dict[str, Any] = ask(interpreter.executable, "gpus.py", timeout=TORCH_TIMEOUT_S, env=env)
+        answer: dict[str, Any] = ask(
+            interpreter.executable, "gpus.py", torch.cuda, timeout=TORCH_TIMEOUT_S, env=env
+        )
     except ProcessError as error:
         return _Seen(error=error.message)
     gpus = tuple((msgspec.convert(row, Gpu), "") for row in answer["gpus"])
-    return _Seen(gpus=gpus, error=str(answer["error"]))
+    return _Seen(gpus=gpus, error=str(answer["error"]), by=str(answer["by"]))
 
 
 def _ask_nvml() -> _Seen:

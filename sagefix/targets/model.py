@@ -91,9 +91,10 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gpus(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found, by whom (``torch``, ``nvml``, ``nvidia-smi`` or empty), and what each other way said.
+    """What was found, by whom (``driver``, ``torch``, ``nvml``, ``nvidia-smi`` or empty), and what each other way said.
 
-    ``driver_cuda`` is the newest CUDA that the driver supports (``"13.0"``; empty: not asked).
+    The first two speak of a process in the target. ``driver_cuda`` is the newest CUDA that the driver supports
+    (``"13.0"``; empty: not asked).
     """
 
     gpus: tuple[Gpu, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import venv
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sagefix.process import run
 from sagefix.targets.gpus import find_gpus
 from sagefix.targets.interpreter import find_python, probe
 from sagefix.targets.model import Interpreter, Torch
@@ -98,6 +100,42 @@ def test_the_words_of_torch_are_kept_and_the_next_way_is_tried(
     assert found.tried[2] == "nvidia-smi: nvidia-smi was not found."
 
 
+DRIVER = """\
+#include <stdlib.h>
+#include <string.h>
+int cuInit(unsigned flags) { return getenv("NO_CARD") ? 100 : 0; }
+int cuDriverGetVersion(int *version) { *version = getenv("OLD") ? 12080 : 13000; return 0; }
+int cuDeviceGetCount(int *count) { *count = 2; return 0; }
+int cuDeviceGet(int *device, int index) { *device = index; return 0; }
+int cuDeviceGetName(char *name, int size, int device) { strcpy(name, device ? "Second" : "First"); return 0; }
+int cuDeviceGetAttribute(int *value, int which, int device) {
+    *value = which == 75 ? 8 + device : 9 * !device;
+    return 0;
+}
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)1 << 36; return 0; }
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("cc") is None or not sys.platform.startswith("linux"), reason="needs cc on Linux"
+)
+def test_the_driver_answers_before_torch_is_imported(environment: Path, tmp_path: Path) -> None:
+    (tmp_path / "driver.c").write_text(DRIVER)
+    run(["cc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", tmp_path / "driver.c"])
+    target = with_torch(environment, text="raise ImportError('this takes seconds')")
+    env = environ(tmp_path, LD_LIBRARY_PATH=str(tmp_path))
+    found = find_gpus(target, env)
+    assert found.found_by == "driver"
+    assert [(gpu.index, gpu.name, gpu.capability, gpu.memory) for gpu in found.gpus] == [
+        (0, "First", "8.9", 1 << 36),
+        (1, "Second", "9.0", 1 << 36),
+    ]
+    # torch says best why it cannot use what is there.
+    for reason in ("OLD", "NO_CARD"):
+        tried = find_gpus(target, {**env, reason: "1"}).tried
+        assert tried[0] == "torch: torch cannot be imported: ImportError: this takes seconds"
+
+
 def test_a_torch_that_cannot_be_imported(environment: Path, tmp_path: Path) -> None:
     broken = with_torch(environment, text="raise ImportError('libcudart.so.13: cannot open')")
     tried = find_gpus(broken, environ(tmp_path)).tried
@@ -143,6 +181,8 @@ def test_the_words_of_nvidia_smi_are_kept(tmp_path: Path) -> None:
 def test_every_way_agrees_on_a_real_gpu() -> None:
     target = probe(find_python(REAL))
     by_torch, by_nvml = find_gpus(target), find_gpus(None)
-    assert (by_torch.found_by, by_nvml.found_by) == ("torch", "nvml")
+    assert (by_torch.found_by, by_nvml.found_by) == ("driver", "nvml")
     assert [gpu.capability for gpu in by_torch.gpus] == [gpu.capability for gpu in by_nvml.gpus]
+    said = run([REAL, "-c", "import torch; print(torch.cuda.get_device_properties(0).total_memory)"]).stdout
+    assert by_torch.gpus[0].memory == int(said)
     assert by_nvml.driver_cuda
