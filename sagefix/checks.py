@@ -1,4 +1,6 @@
-"""One thing that was looked at, and what came of it: the word that every room answers questions with."""
+"""One thing that was looked at, and what came of it: the word that every room answers questions with; and how far
+a verification looks.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,13 @@ from typing import Literal
 import msgspec
 
 Status = Literal["ok", "warning", "failure", "skipped"]
+
+Level = Literal["static", "import", "numerics", "full"]
+LEVELS: tuple[Level, ...] = ("static", "import", "numerics", "full")
+"""Levels of verification, weakest first; each includes those before it."""
+NumbersLevel = Literal["numerics", "full"]
+NUMBERS: tuple[NumbersLevel, ...] = ("numerics", "full")
+"""The levels that compute, and are about a kind of GPU."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

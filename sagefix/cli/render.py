@@ -46,11 +46,18 @@ def checks(console: Console, rows: Iterable[Check], title: str | None = None) ->
     console.print(drawn)
 
 
-def verdict(console: Console, made: Verdict) -> None:
-    """Draw a verdict: its table, then one line that says it."""
+def verdict(console: Console, made: Verdict, *, every_case: bool = False) -> None:
+    """Draw a verdict: its table, what was computed, then one line that says it."""
+    from sagefix.cli import casetable
+
     checks(console, made.checks, title=f"{made.subject or made.pin} in {made.interpreter}")
+    if made.numerics is not None:
+        casetable.numerics(console, made.numerics, every_case=every_case)
+    for hazard in made.hazards:
+        console.print(f"[yellow]hazard[/] {hazard}", highlight=False, soft_wrap=True)
     bad = len(failures(made.checks))
     gpus = f" on {', '.join(made.gpus)}" if made.gpus else ""
+    gpus += f", without {' and '.join(made.skipped)}" if made.skipped else ""
     if made.passed:
         console.print(f"[green]passed[/] level {made.level}{gpus}", highlight=False)
     else:
@@ -59,6 +66,8 @@ def verdict(console: Console, made: Verdict) -> None:
 
 def wheels(console: Console, rows: Sequence[Facts]) -> None:
     """Draw the wheels of a wheelhouse."""
+    from sagefix.wheelhouse.proving import in_words
+
     drawn = table("wheel", "size", "archs", "torch", "CUDA", "made", "proof")
     for facts in rows:
         record = facts.record
@@ -69,7 +78,7 @@ def wheels(console: Console, rows: Sequence[Facts]) -> None:
             facts.label.torch or "-",
             facts.label.cuda or "-",
             record.origin if record else "elsewhere",
-            facts.proof or "unproven",
+            in_words(facts.proofs) if facts.proofs else facts.proof or "unproven",
         )
     console.print(drawn)
 

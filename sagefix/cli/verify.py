@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,15 @@ from sagefix.cli.output import running
 
 class LevelName(str, Enum):
     """How far to look."""
+
+    STATIC = "static"
+    IMPORT = "import"
+    NUMERICS = "numerics"
+    FULL = "full"
+
+
+class SkipName(str, Enum):
+    """What may be left out."""
 
     STATIC = "static"
     IMPORT = "import"
@@ -27,8 +37,34 @@ def verify(
     python: options.Python = None,
     level: Annotated[
         LevelName,
-        typer.Option("--level", help="static: files, no GPU, no import. import: each extension, too."),
+        typer.Option(
+            "--level",
+            help="static: files, no GPU, no import. import: each extension, too. numerics: and the numbers, on the "
+            "GPU, in seconds. full: every kernel, shape and way to call, in a minute.",
+        ),
     ] = LevelName.IMPORT,
+    gpu: Annotated[
+        int | None,
+        typer.Option(
+            "--gpu",
+            help="Compute on this GPU alone (torch's index). Default: every visible one.",
+            show_default=False,
+        ),
+    ] = None,
+    skip: Annotated[
+        list[SkipName] | None,
+        typer.Option(
+            "--skip", help="Leave a level out; the verdict says so. Repeatable.", show_default=False
+        ),
+    ] = None,
+    proof: Annotated[
+        Path | None,
+        typer.Option(
+            "--proof",
+            help="Also write the verdict into this file, for `sagefix wheelhouse prove` elsewhere.",
+            show_default=False,
+        ),
+    ] = None,
     arch: options.ArchList = None,
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
@@ -42,13 +78,19 @@ def verify(
         from sagefix.checks import failures
         from sagefix.cli import render as draw
         from sagefix.errors import VerificationError
+        from sagefix.workflows.proofs import write_proof
         from sagefix.workflows.situation import Request
         from sagefix.workflows.verify import verify as run_verify
 
         verdict = run_verify(
-            Request(pin=pin, ref=ref, python=python, arch=arch, wheelhouse=wheelhouse), level.value
+            Request(pin=pin, ref=ref, python=python, arch=arch, wheelhouse=wheelhouse),
+            level.value,
+            gpu=gpu,
+            skip=[each.value for each in skip or ()],
         )
-        outcome.result(verdict, lambda console: draw.verdict(console, verdict))
+        outcome.result(verdict, lambda console: draw.verdict(console, verdict, every_case=verbose))
+        if proof is not None:
+            write_proof(verdict, proof)
         if not verdict.passed:
             bad = failures(verdict.checks)
             raise VerificationError(

@@ -43,7 +43,9 @@ def check_record(target: Target, installed: Installed) -> Check:
     if wrong:
         return Check(name="record", status="failure", found=f"{_upper('; '.join(wrong))}.", fix=FIX)
     unknown = f" (unknown: {', '.join(record.unknown)})" if record.unknown else ""
-    made = "built" if record.origin == "built" else "saved from an installation"
+    made = {"built": "built", "grafted": "grafted for a search", "saved": "saved from an installation"}[
+        record.origin
+    ]
     return Check(
         name="record",
         status="ok",

@@ -18,7 +18,7 @@ import msgspec
 
 from sagefix import progress
 from sagefix.checks import Check
-from sagefix.errors import ProcessError
+from sagefix.errors import InterruptedByUser, ProcessError
 from sagefix.pins.model import Pin
 from sagefix.process import end_session
 from sagefix.proof.explain import explain
@@ -29,6 +29,8 @@ from sagefix.targets.model import Interpreter
 TIMEOUT_S = 300.0
 """For one import; torch from a cold network disk is what takes long."""
 _WAIT_S = 0.2
+HIDES = "The package imports without an error and hides what its extensions raise: "
+"""How the check of a package begins that can be called although something in it does not load."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +71,12 @@ def check_imports(
     extensions: Sequence[Path],
     *,
     timeout: float = TIMEOUT_S,
+    stop: threading.Event | None = None,
 ) -> list[Check]:
     """Import everything, several processes at once; one check each for torch, others, extensions, package.
 
     ``extensions`` are the compiled modules for this interpreter. ``timeout`` is in seconds, for each process.
+    Whoever runs this beside other work sets ``stop`` to end it: :class:`InterruptedByUser` is raised then.
     """
     first = ["torch"] if pin.build.torch else []
     modules = {module_name(installed, path): path for path in extensions}
@@ -88,7 +92,7 @@ def check_imports(
         }
     )
     # The package takes longest, so it starts first.
-    package, *alone = _ask_all(interpreter, requests[::-1], timeout)
+    package, *alone = _ask_all(interpreter, requests[::-1], timeout, stop or threading.Event())
     answers = [package, *alone]
     loaded = dict(zip(modules, reversed(alone), strict=True))
     return [
@@ -100,9 +104,12 @@ def check_imports(
 
 
 def _ask_all(
-    interpreter: Interpreter, requests: Sequence[Mapping[str, object]], timeout: float
+    interpreter: Interpreter,
+    requests: Sequence[Mapping[str, object]],
+    timeout: float,
+    stop: threading.Event,
 ) -> list[Answer]:
-    """Ask everything, as many at once as there are cores; Ctrl-C ends what is running."""
+    """Ask everything, as many at once as there are cores; Ctrl-C, or ``stop``, ends what is running."""
     sessions: list[int] = []
     stopping = threading.Event()
 
@@ -121,6 +128,8 @@ def _ask_all(
             # In short waits: Ctrl-C that comes just before a wait does not end one without limit.
             while wait(running, timeout=_WAIT_S).not_done:
                 task.update(done=sum(future.done() for future in running))
+                if stop.is_set():
+                    raise InterruptedByUser("The imports were ended with the work beside them.")
             answers = [future.result() for future in running]
         except BaseException:
             stopping.set()
@@ -213,7 +222,7 @@ def _check_package(pin: Pin, installed: Installed, answer: Answer) -> Check:
         return Check(
             name=title,
             status="failure",
-            found=f"The package imports without an error and hides what its extensions raise: "
+            found=f"{HIDES}"
             f"{'; '.join(f'{name}: {failure.type}: {failure.text}' for name, failure in broken.items())}.",
             fix=explain("", next(iter(broken.values())).text).fix,
         )

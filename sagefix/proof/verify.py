@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import datetime
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,39 +14,69 @@ import msgspec
 
 from sagefix import __version__, progress
 from sagefix.archs import Arch
-from sagefix.checks import Check
+from sagefix.checks import LEVELS, NUMBERS, Check, Level, NumbersLevel, failures
 from sagefix.errors import TargetError
 from sagefix.pins.model import Pin, Revision
 from sagefix.proof import extensions, importing, static
 from sagefix.proof.fit import check_record, check_torch
 from sagefix.proof.identity import FIX, check_version, identify
 from sagefix.proof.installed import Copies, Installed, find_copies, read_installed
-from sagefix.proof.model import Level, Verdict
+from sagefix.proof.model import Verdict
+from sagefix.proof.numerics.prove import Proof, devices_of, prove
 from sagefix.proof.recorded import check_files
 from sagefix.targets.model import Target
 
+_WAIT_S = 0.2
+
 
 def verify(
-    pin: Pin, target: Target, *, level: Level, revision: Revision | None = None, wheel_sha256: str = ""
+    pin: Pin,
+    target: Target,
+    *,
+    level: Level,
+    revision: Revision | None = None,
+    wheel_sha256: str = "",
+    gpu: int | None = None,
+    skip: Collection[Level] = (),
 ) -> Verdict:
     """Judge what is installed under the pin's name in the target, up to a level.
 
     ``revision`` is what has to be installed (default: any commit that is not known to be bad). A target
     without archs is one whose GPU nobody knows: then those count that the installation says, or shows, to be
-    built for. ``wheel_sha256`` is the wheel it came from, where the caller knows it.
+    built for. ``wheel_sha256`` is the wheel it came from, where the caller knows it. The levels ``numerics`` and
+    ``full`` compute on every GPU of the target, or on the one of the index ``gpu``. ``skip`` leaves out levels
+    before the last; that something is installed once is looked at all the same, and the verdict says what is missing.
 
     Nothing of the target is changed, and level ``static`` runs nothing in it. A negative outcome is a
-    verdict, not an error; :class:`TargetError` is raised for files that this user may not read.
+    verdict, not an error; :class:`TargetError` is raised for files that this user may not read, and
+    :class:`GpuError` where a level needs a GPU and none is visible.
     """
+    wanted = [each for each in LEVELS[: LEVELS.index(level) + 1] if each not in skip or each == level]
+    computing: NumbersLevel | None = next((each for each in NUMBERS if each == level), None)
     copies = find_copies(pin, target.interpreter)
     checks = [static.check_copies(pin, target.interpreter, copies)]
     installed = _imported(pin, copies)
+    proof = Proof(checks=())
     if installed is not None:
+        devices = devices_of(pin, target, gpu) if computing else ()
         with progress.task("Verify"), _readable():
             modules = extensions.read_modules(installed, target.interpreter)
-            checks += _static(pin, target, revision, installed, modules)
-        if level == "import":
-            checks += importing.check_imports(pin, target.interpreter, installed, modules.paths)
+            if "static" in wanted:
+                checks += _static(pin, target, revision, installed, modules)
+            names = [importing.module_name(installed, path) for path in modules.paths]
+
+            def imports(stop: threading.Event) -> list[Check]:
+                if "import" not in wanted:
+                    return []
+                return importing.check_imports(pin, target.interpreter, installed, modules.paths, stop=stop)
+
+            if computing is None:
+                checks += imports(threading.Event())
+            else:
+                imported, proof = _together(imports, lambda: prove(pin, target, computing, devices, names))
+                checks += imported
+                proof = _worth_telling(pin, imported, proof)
+    checks += proof.checks
     return Verdict(
         pin=pin.name,
         level=level,
@@ -55,7 +88,41 @@ def verify(
         when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         checks=tuple(checks),
         sagefix=__version__,
+        numerics=proof.numerics,
+        driver=next((each.driver for each in target.gpus if each.driver), ""),
+        hazards=proof.hazards,
+        skipped=tuple(each for each in LEVELS[: LEVELS.index(level)] if each in skip),
     )
+
+
+def _together(
+    imports: Callable[[threading.Event], list[Check]], compute: Callable[[], Proof]
+) -> tuple[list[Check], Proof]:
+    """Import and compute at the same time, since each waits for torch to be loaded for longest."""
+    stop = threading.Event()
+    # The reporter of progress travels in the context.
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        beside = pool.submit(context.run, imports, stop)
+        try:
+            proof = compute()
+            while not beside.done():
+                wait((beside,), timeout=_WAIT_S)
+        except BaseException:
+            stop.set()
+            raise
+        return beside.result(), proof
+
+
+def _worth_telling(pin: Pin, imported: Sequence[Check], proof: Proof) -> Proof:
+    """Return what was computed, or that it says nothing: every case of a package that does not import fails alike."""
+    package = f"import {pin.package}"
+    if any(
+        check.name == package and not check.found.startswith(importing.HIDES) for check in failures(imported)
+    ):
+        found = f"Nothing was computed: {pin.package} does not import."
+        return Proof(checks=(Check(name="numerics", status="skipped", found=found),))
+    return proof
 
 
 @contextmanager

@@ -13,8 +13,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from sagefix.cli.app import main
+from sagefix.pins.load import load_file
+from sagefix.targets.environments import make_environment, read_spec
 
 ROOT = Path(__file__).parents[2]
+# What `make test-cuda` fetches: torch for the Python that runs the tests, and where it stays.
+CUDA_PIN = ROOT / "tests" / "packages" / "cuda_like_upstream.toml"
+CUDA_PYTHON, CUDA_TORCH = ".".join(str(part) for part in sys.version_info[:2]), "2.11"
+CUDA_CACHE = os.environ.get("CUDA_TEST_CACHE")
 MakeTarget = Callable[..., Path]
 Here = Callable[..., "Said"]
 
@@ -121,6 +127,20 @@ def make_target(tmp_path: Path, base_target: Path) -> MakeTarget:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def torch_python() -> Path:
+    """A Python with torch, which need see no GPU: the one that SAGEFIX_TORCH_PYTHON names, else that of the build
+    environment of `make test-cuda`, which is made now if it is not there."""
+    if named := os.environ.get("SAGEFIX_TORCH_PYTHON"):
+        return Path(named)
+    if CUDA_CACHE is None:
+        pytest.skip("neither SAGEFIX_TORCH_PYTHON nor CUDA_TEST_CACHE is set")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAGEFIX_CACHE_DIR", CUDA_CACHE)
+        spec = read_spec(CUDA_PYTHON, CUDA_TORCH, load_file(CUDA_PIN).build.requires)
+        return Path(make_environment(spec).executable)
 
 
 def python_of(target: Path) -> Path:
