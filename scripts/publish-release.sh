@@ -4,6 +4,9 @@
 #   publish-release.sh fetch TAG FOLDER    download what was published before (nothing, the first time)
 #   publish-release.sh upload TAG SITE     add the wheels of an index, with what stands beside them
 #
+# A wheel below SITE that its index does not list has failed a verification: it is not added, and taken out of the
+# release if it was added before.
+#
 # Needs the program gh with a token in GH_TOKEN: to read for fetch, to write contents for upload.
 set -euo pipefail
 
@@ -26,14 +29,29 @@ fetch)
   ;;
 upload)
   shopt -s globstar nullglob
-  files=("$folder"/**/*.whl "$folder"/**/*.whl.*)
+  files=() withdrawn=()
+  for wheel in "$folder"/**/*.whl; do
+    if grep -qF ">${wheel##*/}</a>" "${wheel%/*}/index.html" 2>/dev/null; then
+      files+=("$wheel" "$wheel".*)
+    else
+      withdrawn+=("${wheel##*/}")
+    fi
+  done
   if [ "${#files[@]}" -eq 0 ]; then
-    echo "There is no wheel below $folder." >&2
+    echo "There is no wheel in the index of $folder." >&2
     exit 1
   fi
   if ! exists; then
     gh release create "$tag" --title "$tag" --latest=false \
-      --notes "Wheels built ahead, with their records. Install from the index, or with sagefix."
+      --notes "Wheels built ahead, with their records and proofs. Install from the index, or with sagefix."
+  elif [ "${#withdrawn[@]}" -gt 0 ]; then
+    assets="$(gh release view "$tag" --json assets --jq '.assets[].name')"
+    for name in "${withdrawn[@]}"; do
+      echo "$name is not in the index: it failed a verification."
+      while IFS= read -r asset; do
+        case "$asset" in "$name" | "$name".*) gh release delete-asset "$tag" "$asset" --yes ;; esac
+      done <<<"$assets"
+    done
   fi
   gh release upload "$tag" --clobber "${files[@]}"
   ;;

@@ -140,7 +140,7 @@ def summary(console: Console, report: Report) -> None:
 
     from sagefix.cli.render import table
 
-    drawn = table("cell", "", "time", "memory", "size", "sha256", "wheel, or why not")
+    drawn = table("cell", "", "time", "memory", "size", "sha256", "proof", "wheel, or why not")
     for row in report.rows:
         said = Text(row.wheel if row.wheel and row.status != "failed" else row.reason.strip())
         if row.status == "failed":
@@ -153,6 +153,7 @@ def summary(console: Console, report: Report) -> None:
             _memory(row),
             human_size(row.size) if row.size else "",
             row.sha256[:12],
+            row.proven,
             said,
         )
     console.print(drawn)
@@ -174,8 +175,8 @@ def markdown(report: Report, title: str) -> str:
     summaries are GitHub-flavoured Markdown)."""
     lines = [f"### {_plain(title)}", "", totals(report), ""]
     lines += [
-        "| cell | | time | memory | size | sha256 | wheel, or why not |",
-        "|---|---|---|---|---|---|---|",
+        "| cell | | time | memory | size | sha256 | proof | wheel, or why not |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in report.rows:
         said = f"`{row.wheel}`" if row.wheel and row.status != "failed" else _plain(first_line(row.reason))
@@ -184,7 +185,7 @@ def markdown(report: Report, title: str) -> str:
         size = human_size(row.size) if row.size else ""
         lines.append(
             f"| {row.cell.id} | {row.status} | {_seconds(row)} | {_memory(row)} | {size} "
-            f"| {f'`{row.sha256}`' if row.sha256 else ''} | {said} |"
+            f"| {f'`{row.sha256}`' if row.sha256 else ''} | {_plain(row.proven)} | {said} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sagefix.cli import options
 from sagefix.cli.output import running
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sagefix.workflows.gather import Gathered
 
 
 def register(app: typer.Typer) -> None:
@@ -41,10 +46,17 @@ def gather(
         from sagefix.workflows.gather import gather as run_gather
 
         gathered = run_gather(folders, output, expected=expect, ref=ref)
-        outcome.result(
-            gathered,
-            lambda console: console.print(
-                f"{gathered.site}: {len(gathered.wheels)} wheels, {gathered.added} of them new",
-                soft_wrap=True,
-            ),
-        )
+        outcome.result(gathered, lambda console: render(console, gathered))
+
+
+def render(console: Console, gathered: Gathered) -> None:
+    """Say what the index has, and of each wheel what is proven."""
+    from sagefix.wheelhouse.proving import in_words, numbers_of
+
+    for facts in gathered.wheels:
+        console.print(f"{facts.filename}: {in_words(facts.proofs)}", soft_wrap=True)
+    proven = sum(bool(numbers_of(facts.proofs)) for facts in gathered.wheels)
+    console.print(
+        f"{gathered.site}: {len(gathered.wheels)} wheels, {gathered.added} of them new, {proven} with proven numbers",
+        soft_wrap=True,
+    )

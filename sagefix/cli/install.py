@@ -28,6 +28,8 @@ class VerifyLevel(str, Enum):
     """How far to verify before the installation counts."""
 
     AUTO = "auto"
+    FULL = "full"
+    NUMERICS = "numerics"
     IMPORT = "import"
     STATIC = "static"
     NONE = "none"
@@ -57,8 +59,19 @@ def install(
     ] = None,
     verify: Annotated[
         VerifyLevel,
-        typer.Option("--verify", help="Level to verify. auto: import where there is a driver, else static."),
+        typer.Option(
+            "--verify",
+            help="Level to verify. auto: numerics where the GPU is, import where only its driver is, else static.",
+        ),
     ] = VerifyLevel.AUTO,
+    require_proof: Annotated[
+        bool,
+        typer.Option(
+            "--require-proof",
+            envvar="SAGEFIX_REQUIRE_PROOF",
+            help="Take only a wheel whose numbers are proven on this kind of GPU; never compile.",
+        ),
+    ] = False,
     no_build: Annotated[
         bool, typer.Option("--no-build", help="Take a wheel at hand or fail; never compile.")
     ] = False,
@@ -111,6 +124,7 @@ def install(
                 reinstall=reinstall,
                 dry_run=dry_run,
                 break_system=break_system_packages,
+                require_proof=require_proof,
                 verify=verify.value,
                 installer=installer.value,
             ),
@@ -141,6 +155,8 @@ def render(console: Console, installed: Installed, *, verbose: bool) -> None:
         for command in installed.commands:
             console.print(f"  command: {command}", soft_wrap=True)
         console.print(f"  then verify at level {installed.level}; nothing was changed.")
+        if installed.numbers:
+            console.print(f"  {installed.numbers}", soft_wrap=True)
         return
     console.print(
         f"{installed.project} {installed.version} {where}is {installed.action}: {how}.", soft_wrap=True
@@ -150,3 +166,4 @@ def render(console: Console, installed: Installed, *, verbose: bool) -> None:
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in installed.seconds.items())
     reached = f"level {installed.level} passed" if installed.verdict else "not verified"
     console.print(f"{reached}; {spent}")
+    console.print(installed.numbers, soft_wrap=True)

@@ -152,7 +152,11 @@ def render(console: Console, surveyed: Surveyed) -> None:
 
 
 def _said(found: Found) -> str:
+    from sagefix.wheelhouse.proving import in_words
+
     if found.wheel is None:
         return found.reason
-    known = "on an index" if "://" in found.wheel.where else found.wheel.proof or "unproven"
+    known = in_words(found.wheel.proofs)
+    if "://" in found.wheel.where:
+        known = f"on an index; {known}" if found.wheel.proofs else "on an index"
     return f"{found.wheel.filename} ({known})"

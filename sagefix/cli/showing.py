@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from sagefix.files import human_size
@@ -10,7 +11,7 @@ from sagefix.files import human_size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sagefix.wheels.model import Command, Record
+    from sagefix.wheels.model import Command, Proof, Record
     from sagefix.workflows.provenance import Shown
 
 
@@ -26,9 +27,27 @@ def provenance(console: Console, shown: Shown) -> None:
     for name, value in _facts(shown.record) if shown.record else ():
         drawn.add_row(name, escape(value))
     for proof in shown.proofs:
-        drawn.add_row("proof", f"{proof.level} {'passed' if proof.passed else 'FAILED'}, {proof.when}")
+        drawn.add_row("proof", escape("\n".join(_proof(proof))))
     console.print(drawn)
     checks(console, shown.checks)
+
+
+def _proof(proof: Proof) -> Iterator[str]:
+    """Say a proof: outcome, place and time; then how many cases came out how, what they mean, and hazards."""
+    from sagefix.wheelhouse.proving import named
+
+    yield f"{named(proof)} {'passed' if proof.passed else 'FAILED'}, {proof.when}"
+    where = [f"driver {proof.driver}" if proof.driver else "", f"torch {proof.torch}" if proof.torch else ""]
+    numerics = proof.verdict.get("numerics") or {}
+    counted = Counter(str(case.get("status")) for case in numerics.get("cases", ()))
+    cases = ", ".join(f"{count} {status}" for status, count in counted.most_common())
+    if told := [*filter(None, where), *([f"cases: {cases}"] if cases else [])]:
+        yield "  " + "; ".join(told)
+    yield from (f"  {sentence}" for sentence in numerics.get("words", ()))
+    yield from (f"  hazard: {sentence}" for sentence in proof.hazards)
+    if not proof.passed:
+        failed = [check for check in proof.verdict.get("checks", ()) if check.get("status") == "failure"]
+        yield from (f"  {check.get('name')}: {check.get('found')}" for check in failed)
 
 
 def explanation(console: Console, lines: Iterable[str]) -> None:

@@ -75,6 +75,34 @@ def add(
         )
 
 
+@app.command("prove", epilog="Example: sagefix wheelhouse prove sageattention-2.2.0+68de379...whl proof.json")
+def prove(
+    wheel: Annotated[str, typer.Argument(help="File name of a wheel of the wheelhouse.", show_default=False)],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="What `sagefix verify --proof FILE` wrote, or the .proofs.json of another wheelhouse.",
+            show_default=False,
+        ),
+    ],
+    wheelhouse: options.WheelhousePath = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Take in proofs of a wheel that were made on another machine."""
+    with running("wheelhouse prove", json=json, quiet=quiet, verbose=verbose) as outcome:
+        from sagefix.wheelhouse.proving import in_words
+        from sagefix.workflows.proofs import take_proof
+        from sagefix.workflows.situation import open_wheelhouse
+
+        facts = take_proof(open_wheelhouse(wheelhouse, create=False), wheel, *files)
+        outcome.result(
+            facts,
+            lambda console: console.print(f"{facts.filename}: {in_words(facts.proofs)}", soft_wrap=True),
+        )
+
+
 @app.command("remove", epilog="Example: sagefix wheelhouse remove sageattention-2.2.0+68de379...whl")
 def remove(
     names: Annotated[list[str], typer.Argument(help="File names of wheels.", show_default=False)],

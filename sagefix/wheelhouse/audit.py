@@ -8,9 +8,17 @@ from pathlib import Path
 
 from sagefix.checks import Check
 from sagefix.errors import WheelError, WheelhouseError
-from sagefix.files import human_size, sha256_file
+from sagefix.files import human_size, sha256_bytes, sha256_file
 from sagefix.wheelhouse import index, shelf
-from sagefix.wheelhouse.model import LOCK_NAME, MARKER_NAME, METADATA_SUFFIX, SIDECAR_SUFFIX, Sidecar
+from sagefix.wheelhouse.evidence import require_about as require_proofs_about
+from sagefix.wheelhouse.model import (
+    LOCK_NAME,
+    MARKER_NAME,
+    METADATA_SUFFIX,
+    PROOFS_SUFFIX,
+    SIDECAR_SUFFIX,
+    Sidecar,
+)
 from sagefix.wheels.statement import SUFFIX as STATEMENT_SUFFIX
 from sagefix.wheels.statement import require_about
 
@@ -73,7 +81,9 @@ def _marker(root: Path) -> Check:
 
 def _wheel_of(name: str) -> str:
     """Return the wheel that a file in a project's folder is, or stands beside; empty for other files."""
-    wheel = name.removesuffix(SIDECAR_SUFFIX).removesuffix(METADATA_SUFFIX).removesuffix(STATEMENT_SUFFIX)
+    wheel = name
+    for suffix in (SIDECAR_SUFFIX, METADATA_SUFFIX, STATEMENT_SUFFIX, PROOFS_SUFFIX):
+        wheel = wheel.removesuffix(suffix)
     return wheel if wheel.endswith(".whl") and not name.startswith(".") else ""
 
 
@@ -87,7 +97,7 @@ def _wheel(folder: Path, filename: str) -> tuple[Sidecar | None, Check]:
     if path.is_symlink():
         return sidecar, _link(path)
     if not os.path.lexists(path):
-        what = "sidecar" if sidecar else "statement" if _beside(path).exists() else "METADATA"
+        what = "sidecar" if sidecar else _first_beside(path)
         fix = f"Add the wheel again with `sagefix wheelhouse add`, or delete the {what} beside it."
         return None, _check(filename, f"the wheel is gone, its {what} is still there", fix)
     if sidecar is None:
@@ -110,7 +120,11 @@ def _content(path: Path, sidecar: Sidecar) -> Check:
         return _check(path.name, f"changed: its sha256 is {digest}, not {sidecar.sha256}", fix)
     if metadata != sidecar.metadata_sha256:
         return _check(path.name, f"{beside.name} is {'changed' if metadata else 'missing'}", fix)
-    return _statement(path, digest) or _check(path.name, f"{human_size(size)}, sha256 {digest}")
+    return (
+        _statement(path, digest)
+        or _proofs(path, sidecar)
+        or _check(path.name, f"{human_size(size)}, sha256 {digest}")
+    )
 
 
 def _statement(wheel: Path, digest: str) -> Check | None:
@@ -125,6 +139,34 @@ def _statement(wheel: Path, digest: str) -> Check | None:
     except OSError as error:
         return _check(wheel.name, f"{statement.name} cannot be read: {error.strerror}", _DELETE)
     return None
+
+
+def _proofs(wheel: Path, sidecar: Sidecar) -> Check | None:
+    """Return what is wrong with the file of a wheel's verdicts; None when nothing is, or there is none."""
+    path = wheel.with_name(wheel.name + PROOFS_SUFFIX)
+    if not os.path.lexists(path):
+        if not sidecar.proofs_sha256:
+            return None
+        fix = (
+            "Take the proofs in again with `sagefix wheelhouse prove`, or remove the wheel and add it again."
+        )
+        return _check(wheel.name, f"{path.name} is gone", fix)
+    try:
+        data = path.read_bytes()
+        require_proofs_about(data, path.name, wheel.name, sidecar.sha256)
+    except WheelError as error:
+        return _check(wheel.name, error.message, error.hint)
+    except OSError as error:
+        return _check(wheel.name, f"{path.name} cannot be read: {error.strerror}", _DELETE)
+    if sha256_bytes(data) != sidecar.proofs_sha256:
+        fix = f"If you trust it, take it in with `sagefix wheelhouse add {wheel}`; else delete it."
+        return _check(wheel.name, f"{path.name} is not what the sidecar sums up", fix)
+    return None
+
+
+def _first_beside(wheel: Path) -> str:
+    names = {STATEMENT_SUFFIX: "statement", PROOFS_SUFFIX: "proofs", METADATA_SUFFIX: "METADATA"}
+    return next(name for suffix, name in names.items() if os.path.lexists(f"{wheel}{suffix}"))
 
 
 def _beside(wheel: Path) -> Path:

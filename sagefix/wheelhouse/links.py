@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from sagefix.checks import LEVELS
 from sagefix.errors import RemoteIndexError
+from sagefix.wheelhouse.index import PRIVATE, PROOFS, PROVEN
 from sagefix.wheelhouse.model import Listing, Refused, RemoteWheel
 from sagefix.wheelhouse.urls import without_credentials
+from sagefix.wheels.model import Proof
 
 if TYPE_CHECKING:
     from pypi_simple import DistributionPackage
@@ -37,16 +40,19 @@ def parse_page(data: bytes, *, content_type: str, charset: str | None, url: str,
     """
     from pypi_simple import ProjectPage, UnsupportedRepoVersionError
 
+    proven: dict[str, tuple[tuple[Proof, ...], str]]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a newer minor version of the format: compatible by definition
             if content_type == JSON_TYPE:
                 import msgspec
 
-                page = ProjectPage.from_json_data(msgspec.json.decode(data), base_url=url)
+                decoded = msgspec.json.decode(data)
+                page = ProjectPage.from_json_data(decoded, base_url=url)
                 packages, of = page.packages, page.project
+                proven = {file["filename"]: _proven_in_json(file.get(PRIVATE)) for file in decoded["files"]}
             elif content_type in ("text/html", "application/vnd.pypi.simple.v1+html"):
-                packages, of = _anchors(data, charset, url, project), project
+                (packages, proven), of = _anchors(data, charset, url, project), project
             else:
                 raise ValueError(f"its content type is {content_type or 'missing'}")
     # AssertionError and the like: an attribute of a kind that pypi-simple does not expect.
@@ -71,11 +77,13 @@ def parse_page(data: bytes, *, content_type: str, charset: str | None, url: str,
         if reason:
             refused.append(Refused(filename=package.filename, reason=reason))
         else:
-            wheels.append(_wheel(package, wanted))
+            wheels.append(_wheel(package, wanted, *proven.get(package.filename, ((), ""))))
     return Listing(wheels=tuple(wheels), refused=tuple(refused))
 
 
-def _anchors(data: bytes, charset: str | None, url: str, project: str) -> list[DistributionPackage]:
+def _anchors(
+    data: bytes, charset: str | None, url: str, project: str
+) -> tuple[list[DistributionPackage], dict[str, tuple[tuple[Proof, ...], str]]]:
     from pypi_simple import DistributionPackage, RepositoryPage
 
     links = RepositoryPage.from_html(data, base_url=url, from_encoding=charset).links
@@ -83,7 +91,36 @@ def _anchors(data: bytes, charset: str | None, url: str, project: str) -> list[D
         # PEP 714 wants clients to read the older name too; pypi-simple knows the newer one only.
         if older := link.attrs.get("data-dist-info-metadata"):
             link.attrs.setdefault("data-core-metadata", older)
-    return [DistributionPackage.from_link(link, project) for link in links]
+    proven = {link.text: (_proofs(link.attrs.get(PROVEN)), _digest(link.attrs.get(PROOFS))) for link in links}
+    return [DistributionPackage.from_link(link, project) for link in links], proven
+
+
+def _proven_in_json(told: Any) -> tuple[tuple[Proof, ...], str]:
+    if not isinstance(told, dict):
+        return (), ""
+    import msgspec
+
+    digest = told.get("proofs")
+    sha256 = digest.get("sha256") if isinstance(digest, dict) else ""
+    return _proofs(msgspec.json.encode(told.get("proven", []))), _digest(f"sha256={sha256}")
+
+
+def _proofs(told: object) -> tuple[Proof, ...]:
+    """Read the lines about a wheel's proofs; what is not understood counts as unproven."""
+    import msgspec
+
+    if not isinstance(told, str | bytes):
+        return ()
+    try:
+        lines = msgspec.json.decode(told, type=tuple[Proof, ...])
+    except (msgspec.MsgspecError, UnicodeError):
+        return ()
+    return tuple(msgspec.structs.replace(line, verdict={}) for line in lines if line.level in LEVELS)
+
+
+def _digest(told: object) -> str:
+    name, _, value = str(told or "").partition("=")
+    return value if name == "sha256" and _SHA256.fullmatch(value) else ""
 
 
 def why_not(filename: str, sha256: str, project: str) -> str:
@@ -109,7 +146,9 @@ def _link_differs(package: DistributionPackage) -> str:
     return "" if last == package.filename else f"its link leads to another file, {last!r}"
 
 
-def _wheel(package: DistributionPackage, project: str) -> RemoteWheel:
+def _wheel(
+    package: DistributionPackage, project: str, proofs: tuple[Proof, ...], proofs_sha256: str
+) -> RemoteWheel:
     digest = (package.metadata_digests or {}).get("sha256", "").lower()
     return RemoteWheel(
         filename=package.filename,
@@ -120,4 +159,7 @@ def _wheel(package: DistributionPackage, project: str) -> RemoteWheel:
         requires_python=package.requires_python or "",
         has_metadata=bool(package.has_metadata),
         metadata_sha256=digest if _SHA256.fullmatch(digest) else "",
+        # Without the file behind them they are words that nobody could hold against the wheel.
+        proofs=proofs if proofs_sha256 else (),
+        proofs_sha256=proofs_sha256,
     )

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import msgspec
 
-from sagefix.wheels.model import Facts
+from sagefix.wheels.model import Facts, Proof
 
 MARKER_NAME = ".sagefix-wheelhouse.json"
 LOCK_NAME = ".lock"
 SIDECAR_SUFFIX = ".sagefix.json"
 METADATA_SUFFIX = ".metadata"
 """The suffix that PEP 658 gives a wheel's METADATA beside it. https://peps.python.org/pep-0658/"""
+PROOFS_SUFFIX = ".proofs.json"
+"""What the name of the file with a wheel's whole verdicts has behind that of the wheel."""
 SCHEMA = 1
-
-LEVELS = ("static", "import", "numerics", "full")
-"""Levels of verification, weakest first; each includes those before it."""
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,21 +23,16 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     sagefix: str
 
 
-class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """One verification of a wheel: level, outcome, when (UTC, ISO 8601), and the verdict as plain JSON."""
-
-    level: str
-    passed: bool
-    when: str
-    verdict: dict[str, Any]
-
-
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept beside a wheel; a wheel counts as present once its sidecar stands.
 
     ``size`` in bytes and ``mtime_ns`` let a listing trust ``sha256`` without reading the wheel again.
     ``facts`` is what the wheel said when it was added (its ``where`` and ``proof`` are empty: a wheelhouse
     can be moved, and proofs are added later). ``added`` is UTC in ISO 8601.
+
+    ``proofs`` says each verification in a line, oldest first; the whole verdicts stand in a file of their own
+    (:mod:`sagefix.wheelhouse.evidence`) whose hash is ``proofs_sha256`` (empty: there is none), so that a
+    listing never reads hundreds of numbers. sagefix 0.1 wrote the verdicts here, and they are still read.
     """
 
     schema: int = SCHEMA
@@ -53,6 +44,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     added_by: str
     facts: Facts
     proofs: tuple[Proof, ...] = ()
+    proofs_sha256: str = ""
 
 
 class RemoteWheel(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +52,8 @@ class RemoteWheel(msgspec.Struct, frozen=True, kw_only=True):
 
     ``url`` holds no credentials. ``size`` is 0 and ``sha256`` empty when the index does not say.
     ``has_metadata``: the index serves its METADATA (PEP 658), with ``metadata_sha256`` if it says so.
+    ``proofs`` are what the index, if it is one of sagefix, tells of its verifications, and ``proofs_sha256``
+    the hash of the file with them (empty: it has none).
     """
 
     filename: str
@@ -70,6 +64,8 @@ class RemoteWheel(msgspec.Struct, frozen=True, kw_only=True):
     requires_python: str = ""
     has_metadata: bool = False
     metadata_sha256: str = ""
+    proofs: tuple[Proof, ...] = ()
+    proofs_sha256: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,24 +91,3 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts
     accepted: bool
     reasons: tuple[str, ...]
-
-
-def proof_of(proofs: Iterable[Proof]) -> str:
-    """Sum up proofs, oldest first, in the words of :attr:`Facts.proof`.
-
-    A level includes those before it: a pass settles every earlier failure up to its level, and a failure
-    takes back every pass from its level on.
-    """
-    passed = -1
-    failed: set[int] = set()
-    for proof in proofs:
-        rank = LEVELS.index(proof.level)
-        if proof.passed:
-            failed = {level for level in failed if level > rank}
-            passed = max(passed, rank)
-        else:
-            failed.add(rank)
-            passed = min(passed, rank - 1)
-    if failed:
-        return f"failed:{LEVELS[min(failed)]}"
-    return LEVELS[passed] if passed >= 0 else ""

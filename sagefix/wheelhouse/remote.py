@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from sagefix.errors import RemoteIndexError
-from sagefix.files import aside, sha256_bytes, sha256_file
+from sagefix.errors import RemoteIndexError, WheelError
+from sagefix.files import aside, sha256_bytes, sha256_file, write_bytes
+from sagefix.progress import warn
 from sagefix.wheelhouse.download import fetch_wheel
 from sagefix.wheelhouse.links import ACCEPT, parse_page
-from sagefix.wheelhouse.model import METADATA_SUFFIX, Listing, RemoteWheel
+from sagefix.wheelhouse.model import METADATA_SUFFIX, PROOFS_SUFFIX, Listing, RemoteWheel
+from sagefix.wheelhouse.proving import proof_of
 from sagefix.wheelhouse.shelf import project_of, store_errors
 from sagefix.wheelhouse.urls import shown, without_credentials
 from sagefix.wheelhouse.web import MissingError, Page, Web
@@ -110,11 +112,10 @@ class RemoteIndex:
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
             return list(pool.map(lambda wheel: self._facts(wheel, tags), wheels))
 
-    def offers(self, wheel: Facts | RemoteWheel) -> bool:
+    def offers(self, wheel: Facts) -> bool:
         """Tell whether what was read of the index so far has just this wheel, and at the same place."""
-        where = wheel.where if isinstance(wheel, Facts) else shown(wheel.url)
         return any(
-            (known.filename, known.sha256, shown(known.url)) == (wheel.filename, wheel.sha256, where)
+            (known.filename, known.sha256, shown(known.url)) == (wheel.filename, wheel.sha256, wheel.where)
             for listing in self._listings.values()
             for known in listing.wheels
         )
@@ -122,7 +123,8 @@ class RemoteIndex:
     def download(self, filename: str, folder: Path) -> Path:
         """Fetch a wheel of the index into a folder, check its hash, and return its path.
 
-        An interrupted download goes on where it stopped if the server can do that.
+        An interrupted download goes on where it stopped if the server can do that. Its proofs, if the index has
+        any, come to lie beside it; those that do not arrive as the index describes them are told and left out.
 
         Raises :class:`RemoteIndexError`: not offered, refused (with the reason), unreachable, or not what the
         index said. :class:`WheelhouseError`: not the name of a wheel. :class:`DiskError`. :class:`LockError`.
@@ -136,9 +138,11 @@ class RemoteIndex:
                 )
         for wheel in listing.wheels:
             if wheel.filename == filename:
-                return (
+                path = (
                     self._copy(wheel, folder) if _local(wheel.url) else fetch_wheel(self._web, wheel, folder)
                 )
+                self._fetch_proofs(wheel, path)
+                return path
         raise RemoteIndexError(f"{self.url} does not offer {filename}.")
 
     def _page(self, url: str, project: str) -> Page:
@@ -172,7 +176,27 @@ class RemoteIndex:
             where=shown(wheel.url),
             requires_torch=requires_torch,
             requires_python=wheel.requires_python,
+            proof=proof_of(wheel.proofs),
+            proofs=wheel.proofs,
         )
+
+    def _fetch_proofs(self, wheel: RemoteWheel, path: Path) -> None:
+        beside = path.with_name(path.name + PROOFS_SUFFIX)
+        beside.unlink(missing_ok=True)
+        if not wheel.proofs_sha256:
+            return
+        from sagefix.wheelhouse.evidence import require_about
+
+        url = shown(wheel.url) + PROOFS_SUFFIX
+        try:
+            data = self._read(wheel, url)
+            if sha256_bytes(data) != wheel.proofs_sha256:
+                raise RemoteIndexError(f"{url} is not what the index describes.")
+            require_about(data, url, wheel.filename, wheel.sha256)
+        except (RemoteIndexError, WheelError) as error:
+            warn(f"The proofs of {wheel.filename} were left out: {error}")
+            return
+        write_bytes(beside, data)
 
     def _requires_torch(self, wheel: RemoteWheel) -> str:
         from packaging.metadata import InvalidMetadata, Metadata
@@ -232,12 +256,6 @@ def _ask(url: str, timeout: float) -> RemoteIndex:
     return _asked[url]
 
 
-def fetch_index(url: str, project: str, *, timeout: float = _TIMEOUT_S) -> list[RemoteWheel]:
-    """Return the wheels of a project that an index offers; see :meth:`RemoteIndex.listing`."""
-    with _ask(url, timeout) as index:
-        return list(index.listing(project).wheels)
-
-
 def candidates(
     url: str, project: str, *, tags: Collection[str] | None = None, timeout: float = _TIMEOUT_S
 ) -> list[Facts]:
@@ -246,8 +264,8 @@ def candidates(
         return index.candidates(project, tags=tags)
 
 
-def download(wheel: Facts | RemoteWheel, folder: Path) -> Path:
-    """Fetch a wheel that :func:`candidates` or :func:`fetch_index` returned; :meth:`RemoteIndex.download`.
+def download(wheel: Facts, folder: Path) -> Path:
+    """Fetch a wheel that :func:`candidates` returned; see :meth:`RemoteIndex.download`.
 
     Raises also :class:`RemoteIndexError` when no index that was asked in this process offers just this wheel.
     """

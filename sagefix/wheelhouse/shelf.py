@@ -6,6 +6,7 @@
     PROJECT/NAME.whl                        a wheel
     PROJECT/NAME.whl.metadata               its METADATA (PEP 658)
     PROJECT/NAME.whl.provenance.json        its statement of provenance, if whoever built it gave one
+    PROJECT/NAME.whl.proofs.json            the whole verdicts of its verifications, if there are any
     PROJECT/NAME.whl.sagefix.json           its sidecar
 
 Every file is replaced as a whole, and a wheel's sidecar is the last to come and the first to go. Reading
@@ -27,8 +28,9 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from sagefix.errors import WheelhouseError
 from sagefix.files import disk_errors, sha256_file
 from sagefix.progress import warn
-from sagefix.wheelhouse.model import LOCK_NAME, MARKER_NAME, SCHEMA, SIDECAR_SUFFIX, Marker, Sidecar, proof_of
-from sagefix.wheels.model import Facts
+from sagefix.wheelhouse.model import LOCK_NAME, MARKER_NAME, SCHEMA, SIDECAR_SUFFIX, Marker, Sidecar
+from sagefix.wheelhouse.proving import proof_of
+from sagefix.wheels.model import Facts, Proof
 
 TOLERATED = frozenset({"README.md", ".gitkeep", ".gitignore"})
 """Files in the root that are nobody's concern: a checkout keeps its empty ``wheels/`` with them."""
@@ -207,7 +209,19 @@ def whole(root: Path, sidecar: Sidecar) -> Facts:
         damage = f"cannot be read ({error.strerror})"
     if damage:
         raise _damaged(path, damage)
-    return msgspec.structs.replace(sidecar.facts, where=str(path), proof=proof_of(sidecar.proofs))
+    return told(sidecar, where=str(path))
+
+
+def told(sidecar: Sidecar, *, where: str) -> Facts:
+    """Return the facts of a wheel with what its sidecar says of its proofs."""
+    return msgspec.structs.replace(
+        sidecar.facts, where=where, proof=proof_of(sidecar.proofs), proofs=without_verdicts(sidecar.proofs)
+    )
+
+
+def without_verdicts(proofs: tuple[Proof, ...]) -> tuple[Proof, ...]:
+    """Return proofs as listings show them: sagefix 0.1 wrote whole verdicts into sidecars."""
+    return tuple(msgspec.structs.replace(each, verdict={}) if each.verdict else each for each in proofs)
 
 
 def require_content(path: Path, sha256: str) -> None:

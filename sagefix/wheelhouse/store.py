@@ -8,34 +8,36 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from packaging.utils import canonicalize_name
 
 from sagefix import __version__
-from sagefix.checks import Check
+from sagefix.checks import LEVELS, Check
 from sagefix.errors import DiskError, WheelError, WheelhouseError
 from sagefix.files import aside, sha256_bytes, sha256_file, write_bytes
 from sagefix.wheelhouse import shelf
 from sagefix.wheelhouse.locking import locked
 from sagefix.wheelhouse.model import (
-    LEVELS,
     MARKER_NAME,
     METADATA_SUFFIX,
+    PROOFS_SUFFIX,
     SCHEMA,
     SIDECAR_SUFFIX,
     Marker,
-    Proof,
     Sidecar,
 )
-from sagefix.wheels.model import Facts
+from sagefix.wheels.model import Facts, Proof
 from sagefix.wheels.statement import SUFFIX as STATEMENT_SUFFIX
 from sagefix.wheels.statement import require_about
+
+if TYPE_CHECKING:
+    from sagefix.wheelhouse.evidence import Entry
 
 _LOCK_TIMEOUT_S = 120.0
 _LIST_HINT = "`sagefix wheelhouse list` prints what is."
@@ -113,8 +115,20 @@ class Wheelhouse:
         return self._beside(filename)
 
     def sidecar(self, filename: str) -> Sidecar | None:
-        """Return everything that is kept beside a wheel, its proofs among it, or None."""
+        """Return what is kept of a wheel for listings, a line for each of its proofs among it, or None."""
         return shelf.read_sidecar(self._beside(filename, SIDECAR_SUFFIX))
+
+    def proofs(self, filename: str) -> tuple[Proof, ...]:
+        """Return the proofs of a kept wheel with their whole verdicts, oldest first; none when it is not there.
+
+        Raises :class:`WheelhouseError`: the file with the verdicts is gone, damaged, or about another wheel.
+        """
+        sidecar = self.sidecar(filename)
+        if sidecar is None:
+            return ()
+        from sagefix.wheelhouse.evidence import whole
+
+        return whole(sidecar.proofs, self._entries(sidecar))
 
     def require_intact(self, facts: Facts) -> None:
         """Hash a kept wheel and compare: what is handed to an installer is what was checked when it was added.
@@ -128,24 +142,36 @@ class Wheelhouse:
 
         The same content again changes nothing and keeps its proofs; a damaged or half-added copy of it is put
         right. Other content under the same name is refused unless ``replace`` is given; its proofs go then.
-        A statement of provenance that stands beside the wheel comes along.
+        A statement of provenance and proofs that stand beside the wheel come along.
 
-        Raises :class:`WheelError`: not a sound wheel, or the statement is about another one.
+        Raises :class:`WheelError`: not a sound wheel, or the statement or the proofs are about another one.
         :class:`WheelhouseError`: the name is taken.
         :class:`DiskError`: no space, or not writable. :class:`LockError`.
         """
         # Opening zips and parsing METADATA is slow to import, and listing needs neither.
+        from sagefix.wheelhouse.evidence import dump, settle, written_inside
         from sagefix.wheels.archive import facts, validate
 
         wheel = wheel.absolute()
         metadata = validate(wheel).metadata_bytes
         found = facts(wheel, where="")
+        if found.record is not None and found.record.origin == "grafted":
+            raise WheelhouseError(
+                f"{wheel.name} was grafted for a search: its compiled modules are those of another commit.",
+                hint="Build that commit: `sagefix build --ref COMMIT`.",
+            )
         statement = _statement_of(wheel, found)
+        incoming = _proofs_of(wheel, found)
         target = self._beside(found.filename)
         with self._locked(f"add {found.filename} to the wheelhouse"):
             former = _readable(target)
             kept = former if former is not None and former.sha256 == found.sha256 else None
             there = sha256_file(target) if target.is_file() and not target.is_symlink() else ""
+            known = written_inside(kept) if kept else []
+            with contextlib.suppress(WheelError):  # of another wheel, or damaged: replaced
+                known += _proofs_of(target, found)
+            proofs, rows = settle([*known, *incoming])
+            evidence = dump(found.filename, found.sha256, proofs) if proofs else b""
             if there != found.sha256:
                 if there and kept is None and not replace:
                     raise WheelhouseError(
@@ -166,18 +192,21 @@ class Wheelhouse:
                 added=kept.added if kept else _now(),
                 added_by=kept.added_by if kept else f"sagefix {__version__}",
                 facts=found,
-                proofs=kept.proofs if kept else (),
+                proofs=rows,
+                proofs_sha256=sha256_bytes(evidence) if evidence else "",
             )
             if not shelf.holds(self._beside(found.filename, METADATA_SUFFIX), metadata):
                 write_bytes(self._beside(found.filename, METADATA_SUFFIX), metadata)
             if statement and not shelf.holds(self._beside(found.filename, STATEMENT_SUFFIX), statement):
                 write_bytes(self._beside(found.filename, STATEMENT_SUFFIX), statement)
+            self._write_evidence(found.filename, evidence)
             if sidecar != kept or there != found.sha256:
                 self._write_sidecar(sidecar)
             self._write_pages()
             if move and not wheel.samefile(target):
                 wheel.unlink()
                 _forget(wheel.with_name(wheel.name + STATEMENT_SUFFIX))
+                _forget(wheel.with_name(wheel.name + PROOFS_SUFFIX))
             return shelf.whole(self._path, sidecar)
 
     def remove(self, filename: str) -> None:
@@ -192,23 +221,41 @@ class Wheelhouse:
             self._write_pages()
 
     def record_proof(self, filename: str, verdict: Mapping[str, Any], level: str, passed: bool) -> None:
-        """Keep the outcome of a verification beside its wheel.
+        """Keep the outcome of a verification beside its wheel; ``verdict`` is plain JSON.
 
-        ``verdict`` is plain JSON. Of one level, outcome and ``verdict["gpus"]`` the latest is kept.
-
-        Raises :class:`WheelhouseError`: no such wheel or level. :class:`DiskError`. :class:`LockError`.
+        Raises what :meth:`take_proofs` raises, and :class:`WheelhouseError` for an unknown level.
         """
         if level not in LEVELS:
             raise WheelhouseError(
                 f"{level!r} is no level of verification.", hint=f"Levels: {', '.join(LEVELS)}."
             )
-        proof = Proof(level=level, passed=passed, when=_now(), verdict=dict(verdict))
+        from sagefix.wheelhouse.evidence import entry
+
+        self.take_proofs(filename, [entry(verdict, level=level, passed=passed)])
+
+    def take_proofs(self, filename: str, entries: Sequence[Entry]) -> Facts:
+        """Keep verifications beside their wheel and return what is known of it now.
+
+        Of one level, outcome and kind of GPU the latest is kept; see :mod:`sagefix.wheelhouse.proving`.
+
+        Raises :class:`WheelhouseError`: no such wheel, or what is kept of its proofs is damaged.
+        :class:`WheelError`: a verdict is about another wheel. :class:`DiskError`. :class:`LockError`.
+        """
+        from sagefix.wheelhouse.evidence import dump, require_wheel, settle
+
         with self._locked("record a proof in the wheelhouse"):
             sidecar = self.sidecar(filename)
             if sidecar is None:
                 raise WheelhouseError(f"{filename} is not in {self._path}.", hint=_LIST_HINT)
-            others = tuple(former for former in sidecar.proofs if _about(former) != _about(proof))
-            self._write_sidecar(msgspec.structs.replace(sidecar, proofs=(*others, proof)))
+            for each in entries:
+                require_wheel(each, filename, sidecar.sha256)
+            proofs, rows = settle([*self._entries(sidecar), *entries])
+            evidence = dump(filename, sidecar.sha256, proofs)
+            self._write_evidence(filename, evidence)
+            settled = msgspec.structs.replace(sidecar, proofs=rows, proofs_sha256=sha256_bytes(evidence))
+            self._write_sidecar(settled)
+            self._write_pages()
+            return shelf.told(settled, where=str(self._beside(filename)))
 
     def check(self) -> list[Check]:
         """Look at every file and hash every wheel; see :func:`sagefix.wheelhouse.audit.audit`.
@@ -280,13 +327,35 @@ class Wheelhouse:
             raise _missing(self._path)
         return locked(self._path, doing, timeout=_LOCK_TIMEOUT_S)
 
+    def _entries(self, sidecar: Sidecar) -> list[Entry]:
+        """Return what is kept of a wheel's verifications. Raises :class:`WheelhouseError`."""
+        from sagefix.wheelhouse.evidence import require_about, written_inside
+
+        path = self._beside(sidecar.facts.filename, PROOFS_SUFFIX)
+        if not sidecar.proofs_sha256 and not path.exists():
+            return written_inside(sidecar)
+        with shelf.read_errors(path):
+            data = path.read_bytes()
+        try:
+            read = require_about(data, str(path), sidecar.facts.filename, sidecar.sha256)
+        except WheelError as error:
+            raise WheelhouseError(error.message, hint=error.hint) from error
+        return [*written_inside(sidecar), *read.proofs]
+
+    def _write_evidence(self, filename: str, evidence: bytes) -> None:
+        path = self._beside(filename, PROOFS_SUFFIX)
+        if not evidence:
+            _forget(path)
+        elif not shelf.holds(path, evidence):
+            write_bytes(path, evidence)
+
     def _write_sidecar(self, sidecar: Sidecar) -> None:
         data = msgspec.json.format(msgspec.json.encode(sidecar), indent=1) + b"\n"
         write_bytes(self._beside(sidecar.facts.filename, SIDECAR_SUFFIX), data)
 
     def _delete(self, filename: str) -> bool:
         # The sidecar goes first: what is interrupted here leaves a wheel that does not count.
-        suffixes = (SIDECAR_SUFFIX, METADATA_SUFFIX, STATEMENT_SUFFIX, "")
+        suffixes = (SIDECAR_SUFFIX, METADATA_SUFFIX, STATEMENT_SUFFIX, PROOFS_SUFFIX, "")
         gone = [_forget(self._beside(filename, suffix)) for suffix in suffixes]
         return any(gone)
 
@@ -322,14 +391,20 @@ def _statement_of(wheel: Path, found: Facts) -> bytes:
     return data
 
 
+def _proofs_of(wheel: Path, found: Facts) -> list[Entry]:
+    """Return the proofs beside a wheel, or none. Raises :class:`WheelError`."""
+    from sagefix.wheelhouse.evidence import require_about
+
+    path = wheel.with_name(wheel.name + PROOFS_SUFFIX)
+    if not path.is_file():
+        return []
+    return list(require_about(path.read_bytes(), path.name, found.filename, found.sha256).proofs)
+
+
 def _missing(root: Path) -> WheelhouseError:
     return WheelhouseError(
         f"There is no wheelhouse at {root}.", hint="`sagefix wheelhouse add WHEEL` makes one."
     )
-
-
-def _about(proof: Proof) -> tuple[str, bool, str]:
-    return proof.level, proof.passed, repr(proof.verdict.get("gpus"))
 
 
 def _forget(path: Path) -> bool:

@@ -50,15 +50,16 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What a wheel was made from and with; kept in its ``.dist-info`` as JSON.
 
-    ``origin``: ``"built"`` by sagefix, or ``"saved"`` from an installation; facts a saved wheel does not tell
-    stand in ``unknown``. ``glibc`` is the lowest version it needs, read from its extensions' symbol versions.
+    ``origin``: ``"built"`` by sagefix, ``"saved"`` from an installation, or ``"grafted"`` for a search (compiled
+    modules of another commit; no wheelhouse takes it). Facts a saved wheel does not tell stand in ``unknown``.
+    ``glibc`` is the lowest version it needs, read from its extensions' symbol versions.
     ``tools`` maps a program to its version. ``environment`` holds the variables that decided the bytes.
     ``identity`` is what ``key`` is the hash of. ``sources`` maps the paths of the files that were built to their
     SHA-256, ``packages`` are the installed ones that took part, ``compiled`` says how each library was made.
     """
 
     schema: Literal[1] = 1
-    origin: Literal["built", "saved"]
+    origin: Literal["built", "saved", "grafted"]
     pin: str
     project: str
     version: str
@@ -116,11 +117,32 @@ class Extension(msgspec.Struct, frozen=True, kw_only=True):
     cuda: str = ""
 
 
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """One verification of a wheel in a line: level, outcome, when (UTC, ISO 8601), and on what.
+
+    ``gpu`` and ``capability`` (``"9.0"``, or ``"cpu"``) name the kind of GPU that computed; both are empty when
+    the outcome is about no kind: files and imports are the same for all. ``driver`` and ``torch`` are versions.
+    ``hazards`` are dangers that plain use never meets. ``verdict`` is the whole verdict as plain JSON where it is
+    told; listings leave it out.
+    """
+
+    level: str
+    passed: bool
+    when: str
+    verdict: dict[str, Any] = {}
+    gpu: str = ""
+    capability: str = ""
+    driver: str = ""
+    torch: str = ""
+    hazards: tuple[str, ...] = ()
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """A wheel as a candidate: everything selection looks at. ``size`` in bytes; empty strings mean unknown.
 
     ``where`` is a path or URL, ``requires_torch`` the specifier of its METADATA (``==2.11.*``), ``proof`` the
-    highest level of verification it passed (``""``: unproven, ``"failed:<level>"``: it failed one).
+    highest level of verification it passed on any kind of GPU (``""``: unproven, ``"failed:<level>"``: it failed
+    one and passed nowhere). ``proofs`` tells every kind by itself, oldest first.
     """
 
     filename: str
@@ -135,3 +157,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     requires_python: str
     record: Record | None = None
     proof: str = ""
+    proofs: tuple[Proof, ...] = ()

@@ -10,6 +10,7 @@ import msgspec
 
 from sagefix.files import write_bytes
 from sagefix.progress import note, warn
+from sagefix.wheelhouse.proving import in_words
 from sagefix.workflows.cells import Row
 from sagefix.workflows.coverage import Found
 
@@ -68,7 +69,9 @@ def _first_row(found: Found, earlier: Row | None, *, to_do: bool) -> Row:
         return Row(cell=found.cell, status="impossible", reason=found.reason)
     wheel = found.wheel
     if earlier is not None and earlier.sha256 == wheel.sha256:
-        return msgspec.structs.replace(earlier, cell=found.cell, status="have", proof=wheel.proof)
+        return msgspec.structs.replace(
+            earlier, cell=found.cell, status="have", proof=wheel.proof, proven=in_words(wheel.proofs)
+        )
     return Row(
         cell=found.cell,
         status="have",
@@ -77,6 +80,7 @@ def _first_row(found: Found, earlier: Row | None, *, to_do: bool) -> Row:
         size=wheel.size,
         sha256=wheel.sha256,
         proof=wheel.proof,
+        proven=in_words(wheel.proofs),
     )
 
 

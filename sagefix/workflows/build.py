@@ -28,6 +28,8 @@ from sagefix.targets.host import Jobs, compile_jobs, cores, memory
 from sagefix.targets.model import Target
 from sagefix.targets.needs import require_packages, require_python_h
 from sagefix.targets.toolchain import choose_toolkit
+from sagefix.wheelhouse.model import PROOFS_SUFFIX
+from sagefix.wheelhouse.proving import CPU, FAILED, standing_on
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.checking import check_wheel
 from sagefix.wheels.model import Facts
@@ -199,9 +201,12 @@ def _compile(
 
 
 def _kept(wheelhouse: Wheelhouse, plan: Plan) -> Facts | None:
-    """Return the wheelhouse's wheel with the plan's key, if it has not failed a verification."""
+    """Return the wheelhouse's wheel with the plan's key, if it has not failed a verification for its archs."""
+    kinds = [arch.partition("+")[0] for arch in plan.identity.archs] or [CPU]
     for facts in wheelhouse.entries(plan.project):
-        if facts.record and facts.record.key == plan.key and not facts.proof.startswith("failed"):
+        if not facts.record or facts.record.key != plan.key:
+            continue
+        if not standing_on(facts, kinds).startswith(FAILED):
             return facts
     return None
 
@@ -245,10 +250,13 @@ def plan_command(plan: Plan) -> str:
 
 
 def copy_out(wheel: Facts, folder: Path) -> Path:
-    """Copy a kept wheel, with its statement if it has one, into a folder of the user's; return where it lies now."""
+    """Copy a kept wheel, with its statement and its proofs if it has any, into a folder of the user's.
+
+    Returns where it lies now.
+    """
     with disk_errors(folder, "copy the wheel"):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (wheel.filename, wheel.filename + STATEMENT_SUFFIX):
+        for name in (wheel.filename, wheel.filename + STATEMENT_SUFFIX, wheel.filename + PROOFS_SUFFIX):
             kept = Path(wheel.where).with_name(name)
             if kept.is_file():
                 with aside(folder / name) as temporary:

@@ -23,6 +23,10 @@ from sagefix.files import disk_errors, make_cache_dir, remove_tree
 from sagefix.pins.matrix import Cell
 from sagefix.process import Completed, end_session, run
 from sagefix.settings import cache_dir
+from sagefix.wheelhouse.model import SIDECAR_SUFFIX
+from sagefix.wheelhouse.proving import in_words, proof_of
+from sagefix.wheelhouse.shelf import read_sidecar
+from sagefix.wheels.model import Proof
 from sagefix.workflows.metering import Meter, Peak
 
 Status = Literal["waiting", "running", "have", "built", "failed", "interrupted", "impossible"]
@@ -49,7 +53,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     ``have``: a wheel was there before. ``reason`` says why it failed or is impossible. ``seconds`` of the whole
     cell, and of compiling alone; for ``have`` those of the run that built it, if it is remembered. ``proof`` is the
-    level of verification the wheel passed. ``log`` is everything the cell said, ``build_log`` the compilers' part.
+    level of verification the wheel passed, ``proven`` the same in words, with the GPUs on which the numbers are
+    proven. ``log`` is everything the cell said, ``build_log`` the compilers' part.
     ``jobs``: compilers at once. ``memory`` is the peak of the cell and all it started.
     """
 
@@ -64,6 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 0
     sha256: str = ""
     proof: str = ""
+    proven: str = ""
     log: str = ""
     build_log: str = ""
     jobs: int = 0
@@ -157,6 +163,7 @@ def _build_and_check(job: CellJob, meter: Meter) -> Row:
         size=wheel["size"],
         sha256=wheel["sha256"],
         proof=wheel["proof"],
+        proven=in_words(msgspec.convert(wheel["proofs"], tuple[Proof, ...])),
         build_log=made["log"],
         jobs=made["jobs"]["count"] if made["jobs"] else 0,
     )
@@ -168,7 +175,11 @@ def _build_and_check(job: CellJob, meter: Meter) -> Row:
         return msgspec.structs.replace(
             row, status="failed", reason=checked["error"]["message"], hint=checked["error"]["hint"]
         )
-    return msgspec.structs.replace(row, proof=checked["result"]["level"])
+    kept = read_sidecar(Path(wheel["where"] + SIDECAR_SUFFIX))
+    proofs = (kept.proofs if kept else ()) or (
+        Proof(level=checked["result"]["level"], passed=True, when=checked["result"]["when"]),
+    )
+    return msgspec.structs.replace(row, proof=proof_of(proofs), proven=in_words(proofs))
 
 
 def _failed(job: CellJob, answer: Mapping[str, Any]) -> Row:

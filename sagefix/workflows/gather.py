@@ -7,12 +7,16 @@ from pathlib import Path
 
 import msgspec
 
+from sagefix.checks import LEVELS
 from sagefix.errors import PrebuildError, UsageError, VerificationError, WheelError, WheelhouseError
 from sagefix.files import sha256_file
 from sagefix.pins.load import load_pin
 from sagefix.pins.matrix import Cell
 from sagefix.progress import task
-from sagefix.wheelhouse.model import LEVELS, SCHEMA, SIDECAR_SUFFIX, Sidecar, proof_of
+from sagefix.wheelhouse.evidence import written_inside
+from sagefix.wheelhouse.model import PROOFS_SUFFIX, SCHEMA, SIDECAR_SUFFIX, Sidecar
+from sagefix.wheelhouse.proving import failed_somewhere, proof_of
+from sagefix.wheelhouse.shelf import told
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.model import Facts
 from sagefix.workflows.coverage import look
@@ -50,13 +54,16 @@ def gather(
 ) -> Gathered:
     """Put every wheel below ``folders`` into the wheelhouse ``site``, with its proofs, and write its index.
 
+    The index says of each wheel how far it is proven, and on which GPUs.
+
     The folders are wheelhouses or anything that holds wheels with what a wheelhouse keeps beside them.
     ``expected`` is a file with the cells that have to be there (``sagefix matrix --format github``), built from
     ``ref``. Nothing is written before everything was looked at.
 
-    Raises :class:`VerificationError`: a wheel passed no verification, or failed one. :class:`WheelError`: it is not
-    the one that was verified. :class:`PrebuildError`: an expected cell is not there. :class:`UsageError`: a folder
-    does not exist, or the expectation cannot be read.
+    Raises :class:`VerificationError`: a wheel passed no verification, or failed one on any kind of GPU (who takes
+    wheels from an index may have that kind). :class:`WheelError`: it is not the one that was verified.
+    :class:`WheelhouseError`: what stands beside it contradicts itself. :class:`PrebuildError`: an expected cell is
+    not there. :class:`UsageError`: a folder does not exist, or the expectation cannot be read.
     """
     wanted = read_expected(expected) if expected else ()
     found: list[tuple[Path, Sidecar]] = []
@@ -65,13 +72,13 @@ def gather(
             raise UsageError(f"{folder} is not a folder.")
         found += [(wheel, _vouched(wheel)) for wheel in sorted(folder.rglob("*.whl"))]
     there = Wheelhouse.open(site, create=False).entries()
-    _require_all(wanted, [_facts(sidecar) for _, sidecar in found] + there, ref)
+    _require_all(wanted, [told(sidecar, where="") for _, sidecar in found] + there, ref)
     store = Wheelhouse.open(site, create=True)
     with task("Writing the index", total=len(found)) as running:
         for number, (wheel, sidecar) in enumerate(found, 1):
             store.add(wheel)
-            for proof in sidecar.proofs:
-                store.record_proof(wheel.name, proof.verdict, proof.level, proof.passed)
+            if older := written_inside(sidecar):
+                store.take_proofs(wheel.name, older)
             running.update(done=number)
     store.write_index()
     wheels = tuple(store.entries())
@@ -97,7 +104,7 @@ def _vouched(wheel: Path) -> Sidecar:
     path = wheel.with_name(wheel.name + SIDECAR_SUFFIX)
     try:
         sidecar = msgspec.json.decode(path.read_bytes(), type=Sidecar)
-        proof = proof_of(sidecar.proofs)
+        proof, bad = proof_of(sidecar.proofs), failed_somewhere(sidecar.proofs)
     except FileNotFoundError as error:
         raise VerificationError(
             f"{wheel} comes from no wheelhouse: nothing says that it passed a verification.",
@@ -112,16 +119,18 @@ def _vouched(wheel: Path) -> Sidecar:
         raise WheelError(
             f"{wheel} is not the wheel that was verified: its sha256 is {digest}, not {sidecar.sha256}."
         )
-    if proof not in LEVELS:
-        what = f"failed the level {proof.removeprefix('failed:')}" if proof else "passed no verification"
+    beside = wheel.with_name(wheel.name + PROOFS_SUFFIX)
+    if sidecar.proofs_sha256 and not (beside.is_file() and sha256_file(beside) == sidecar.proofs_sha256):
+        raise WheelhouseError(
+            f"{beside} is {'not what the sidecar sums up' if beside.is_file() else 'missing'}.",
+            hint="`sagefix wheelhouse check` says what is wrong with a wheelhouse.",
+        )
+    if proof not in LEVELS or bad:
+        what = f"failed the {bad}" if bad else "passed no verification"
         raise VerificationError(
             f"{wheel.name} {what}; nothing is published.", hint="`sagefix prebuild` verifies what it builds."
         )
     return sidecar
-
-
-def _facts(sidecar: Sidecar) -> Facts:
-    return msgspec.structs.replace(sidecar.facts, proof=proof_of(sidecar.proofs))
 
 
 def _require_all(wanted: Sequence[GitHubCell], at_hand: Sequence[Facts], ref: str | None) -> None:

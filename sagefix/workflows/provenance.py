@@ -13,10 +13,10 @@ from sagefix.checks import Check
 from sagefix.errors import SagefixError, WheelError, WheelhouseError
 from sagefix.files import sha256_bytes, sha256_file, write_bytes
 from sagefix.settings import manifests_dir
-from sagefix.wheelhouse.model import Proof, proof_of
+from sagefix.wheelhouse.proving import proof_of
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.archive import WheelArchive, validate
-from sagefix.wheels.model import Record
+from sagefix.wheels.model import Proof, Record
 from sagefix.wheels.sbom import FOLDER, SUFFIX
 from sagefix.wheels.statement import SUFFIX as STATEMENT_SUFFIX
 from sagefix.wheels.statement import Statement, require_about
@@ -210,7 +210,7 @@ def _published(filename: str, sha256: str) -> tuple[BuildRecord | None, Check]:
 def _proofs(path: Path, sha256: str, wheelhouse: Wheelhouse) -> tuple[Proof, ...]:
     """Return the proofs of a wheel; one outside has those that the wheelhouse keeps of the very same file."""
     sidecar = wheelhouse.sidecar(path.name)
-    return sidecar.proofs if sidecar is not None and sidecar.sha256 == sha256 else ()
+    return wheelhouse.proofs(path.name) if sidecar is not None and sidecar.sha256 == sha256 else ()
 
 
 def record_path(folder: Path, filename: str) -> Path:

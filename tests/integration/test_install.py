@@ -53,7 +53,7 @@ def test_install_builds_verifies_and_gives_the_right_numbers(
     result = sagefix(*_install(target)).result
     assert result["action"] == "installed"
     assert result["compiled"] is True
-    assert result["level"] == "import"
+    assert result["level"] == "numerics"
     assert result["version"].startswith("1.0.0+")
     assert all(check["status"] in ("ok", "skipped") for check in result["verdict"]["checks"])
     assert ask(target, VERSION) == result["version"]

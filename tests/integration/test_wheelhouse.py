@@ -23,8 +23,9 @@ from sagefix.errors import DiskError, LockError, WheelError, WheelhouseError
 from sagefix.files import sha256_file
 from sagefix.progress import SilentReporter, reporting
 from sagefix.wheelhouse import store as store_module
-from sagefix.wheelhouse.model import Proof, proof_of
+from sagefix.wheelhouse.proving import proof_of
 from sagefix.wheelhouse.store import Wheelhouse
+from sagefix.wheels.model import Proof
 
 NAME = f"sageattention-2.2.0+{LABEL}-py3-none-any.whl"
 
@@ -193,7 +194,8 @@ def test_proofs_are_kept_and_summed_up(house: Wheelhouse, wheel: Path) -> None:
         ("import", True),
         ("import", False),
     ]
-    assert sidecar.proofs[-1].verdict["why"] == "again"
+    assert house.proofs(NAME)[-1].verdict["why"] == "again"
+    assert sidecar.proofs[-1].verdict == {}
     with pytest.raises(WheelhouseError, match="no level of verification"):
         house.record_proof(NAME, {}, "vibes", True)
     with pytest.raises(WheelhouseError, match="is not in"):
@@ -491,6 +493,7 @@ _ADDER = """
 import sys
 from pathlib import Path
 from sagefix.wheelhouse.store import Wheelhouse
+from sagefix.wheels.model import Proof
 for wheel in sys.argv[2:]:
     Wheelhouse.open(Path(sys.argv[1])).add(Path(wheel))
 """

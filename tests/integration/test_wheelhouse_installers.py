@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from support import LABEL, Server, make_wheel, serving
+from support import LABEL, Server, make_wheel, serving, verdict
 
 from sagefix.errors import ProcessError
 from sagefix.files import sha256_file
@@ -20,6 +20,7 @@ VERSION = f"2.2.0+{LABEL}"
 NAME = f"sageattention-{VERSION}-py3-none-any.whl"
 FILE = "/sageattention/" + quote(NAME)
 OTHER = "2.2.0+d1a57a5.cu130.torch2.10.sm90"
+WRONG = "2.3.0+eb615cf.cu130.torch2.11.sm90"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
     house.add(make_wheel(folder))
     house.add(make_wheel(folder, version=OTHER, requires=["torch==2.10.*"]))
     house.add(make_wheel(folder, project="torch", version="2.11.0", requires=[]))
+    # Newer, and wrong on some GPU: the pages do not offer it. What they say of the other is read by nobody here.
+    wrong = house.add(make_wheel(folder, version=WRONG))
+    house.record_proof(wrong.filename, verdict("NVIDIA H200", "9.0", "wrong"), "numerics", False)
+    house.record_proof(NAME, verdict("NVIDIA H200", "9.0", "right"), "numerics", True)
     return house
 
 

@@ -16,7 +16,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 # Stands in for the program of GitHub: writes down how it was called, and knows one release.
 GH = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >> "$CALLS"
-if [ "$1 $2" = "release view" ]; then [ "$3" = known ]; fi
+if [ "$1 $2" = "release view" ]; then [ "$3" = known ]; fi || exit 1
+case "$*" in *"--json assets"*) printf '%s\n' a+b-1.whl bad-1.whl bad-1.whl.metadata bad-1.whlx ;; esac
 """
 
 
@@ -116,15 +117,34 @@ def release(tmp_path: Path, *arguments: str) -> tuple[int, str, list[str]]:
 def test_a_release_gets_the_wheels_and_what_stands_beside_them(tmp_path: Path) -> None:
     site = tmp_path / "site" / "demo"
     site.mkdir(parents=True)
-    for name in ("index.html", "a+b-1.whl", "a+b-1.whl.metadata", "a+b-1.whl.sagefix.json"):
-        (site / name).touch()
-    files = " ".join(f"site/demo/a+b-1.whl{suffix}" for suffix in ("", ".metadata", ".sagefix.json"))
+    suffixes = ("", ".metadata", ".proofs.json", ".sagefix.json")
+    for suffix in suffixes:
+        (site / f"a+b-1.whl{suffix}").touch()
+    (site / "index.html").write_text('<a href="a%2Bb-1.whl#sha256=0">a+b-1.whl</a>')
+    files = " ".join(f"site/demo/a+b-1.whl{suffix}" for suffix in suffixes)
     code, _, calls = release(tmp_path, "upload", "known", "site")
     assert (code, calls[1:]) == (0, [f"release upload known --clobber {files}"])
     code, _, calls = release(tmp_path, "upload", "new", "site")
     assert code == 0
     assert calls[1].startswith("release create new ")
     assert calls[2].startswith("release upload new ")
+
+
+def test_a_wheel_that_the_index_does_not_list_leaves_the_release(tmp_path: Path) -> None:
+    site = tmp_path / "site" / "demo"
+    site.mkdir(parents=True)
+    for name in ("a+b-1.whl", "bad-1.whl", "bad-1.whl.sagefix.json"):
+        (site / name).touch()
+    (site / "index.html").write_text('<a href="a%2Bb-1.whl#sha256=0">a+b-1.whl</a>')
+    code, said, calls = release(tmp_path, "upload", "known", "site")
+    assert (code, said) == (0, "bad-1.whl is not in the index: it failed a verification.\n")
+    assert calls[2:] == [
+        "release delete-asset known bad-1.whl --yes",
+        "release delete-asset known bad-1.whl.metadata --yes",
+        "release upload known --clobber site/demo/a+b-1.whl",
+    ]
+    (site / "index.html").write_text("")
+    assert release(tmp_path, "upload", "known", "site")[0] == 1
 
 
 def test_a_release_is_fetched_if_there_is_one(tmp_path: Path) -> None:
@@ -143,4 +163,4 @@ def test_a_release_script_that_is_called_wrongly(tmp_path: Path) -> None:
     assert release(tmp_path, "burn", "known", "site")[0] == 2
     (tmp_path / "empty").mkdir()
     code, said, calls = release(tmp_path, "upload", "known", "empty")
-    assert (code, said, calls) == (1, "There is no wheel below empty.\n", [])
+    assert (code, said, calls) == (1, "There is no wheel in the index of empty.\n", [])

@@ -11,9 +11,10 @@ from sagefix.archs import parse_archs
 from sagefix.pins.model import Build, Known, Pin, Recipe, Ref, Revision, Source
 from sagefix.targets.model import Interpreter, Target, Torch
 from sagefix.wheelhouse.model import Decision
+from sagefix.wheelhouse.proving import proof_of
 from sagefix.wheelhouse.select import select
 from sagefix.wheels.label import parse_label
-from sagefix.wheels.model import Facts, Record
+from sagefix.wheels.model import Facts, Proof, Record
 
 COMMIT = "68de3797d163b89d28f9a38026c3b7313f6940d2"
 BROKEN = "eb615cf0" + "1" * 32
@@ -306,8 +307,52 @@ def test_unknown_facts() -> None:
 def test_unproven_is_told_and_can_be_refused() -> None:
     unproven = "it is unproven: no verification of it has passed yet"
     assert judge(wheel()).reasons[-1] == unproven
-    assert judge(wheel(), require_proof=True).reasons == (unproven,)
-    assert judge(wheel(proof="static"), require_proof=True).accepted
+    # A level that computes nothing proves no numbers, and one of a wheel nobody can show a proof of neither.
+    for proof in ("", "static", "numerics"):
+        assert judge(wheel(proof=proof), require_proof=True).reasons == ("its numbers are not proven on 9.0",)
+
+
+def proven(*kinds: str, passed: bool = True) -> Facts:
+    """Return a wheel with code for 8.0 and 9.0 that was computed with on some GPUs."""
+    names = {"8.0": "NVIDIA A100", "9.0": "NVIDIA H200"}
+    proofs = tuple(
+        Proof(level="numerics", passed=passed, when="", gpu=names[kind], capability=kind) for kind in kinds
+    )
+    two = wheel("68de379.cu130.torch2.11.sm80.sm90", record={"archs": ("8.0", "9.0")})
+    return msgspec.structs.replace(two, proofs=proofs, proof=proof_of(proofs))
+
+
+def test_a_proof_counts_on_its_kind_of_gpu_alone() -> None:
+    ampere = msgspec.structs.replace(TARGET, archs=parse_archs("8.0"))
+    both = msgspec.structs.replace(TARGET, archs=parse_archs("8.0 9.0"))
+    hopper = proven("9.0")
+    assert (
+        judge(hopper, require_proof=True).reasons[-1] == "it passed the numerics check on NVIDIA H200 (9.0)"
+    )
+    assert judge(hopper, ampere).reasons[-1] == "it passed the import check"
+    for target, kinds in ((ampere, "8.0"), (both, "8.0 and 9.0")):
+        assert judge(hopper, target, require_proof=True).reasons == (
+            f"its numbers are not proven on {kinds}, only numerics on NVIDIA H200 (9.0)",
+        )
+    assert judge(proven("8.0", "9.0"), both, require_proof=True).accepted
+    wrong = proven("8.0", passed=False)
+    assert judge(wrong, ampere).reasons == ("it failed the numerics check on NVIDIA A100 (8.0)",)
+    assert judge(wrong, both).reasons == ("it failed the numerics check on NVIDIA A100 (8.0)",)
+    assert judge(wrong).accepted
+    # What is proven here comes before what is proven elsewhere.
+    decisions = select([proven("8.0"), hopper], TARGET, PIN, REVISION)
+    assert [each.facts for each in decisions] == [hopper, proven("8.0")]
+
+
+def test_a_proof_of_a_package_without_gpu_code_is_one_on_the_processor() -> None:
+    target = msgspec.structs.replace(changed(torch=None), archs=())
+    proofs = (Proof(level="full", passed=True, when="", gpu="x86_64", capability="cpu"),)
+    facts = msgspec.structs.replace(
+        wheel("68de379", project="demo", record=None, requires_torch=""), proofs=proofs, proof="full"
+    )
+    assert judge(facts, target, CPU_PIN, require_proof=True).accepted
+    gone = msgspec.structs.replace(facts, proofs=(), proof="import")
+    assert judge(gone, target, CPU_PIN, require_proof=True).reasons == ("its numbers are not proven on cpu",)
 
 
 def test_fixes_that_are_wanted() -> None:
