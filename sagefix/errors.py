@@ -191,6 +191,16 @@ class RebuildError(SagefixError):
     name = "rebuild"
 
 
+class BisectError(SagefixError):
+    """A search for the commit that changed a verdict has none: the good ref is not good, or nothing changes.
+
+    ``details`` holds ``kind`` (``good-is-bad``, ``not-judged`` or ``never-changes``) and ``commit``.
+    """
+
+    exit_code = 24
+    name = "bisect"
+
+
 class InterruptedByUser(SagefixError):  # noqa: N818 - the field says "interrupted", not "interrupt error"
     """Ctrl-C or SIGTERM."""
 

@@ -65,13 +65,13 @@ class Workplace:
     ``<cache>/builds/<place>/`` holds ``src`` (the exported commit), ``build`` (what compilers write), ``out``
     (the backend's wheel) and ``final/<key>`` (ours). The path depends on the plan alone, because compilers write it
     into what they make. Plans that share a place wait for each other; the later one finds the objects of the
-    earlier one in the cache.
+    earlier one in the cache. ``place`` names another folder, for work that is no compilation of the plan.
     """
 
-    def __init__(self, plan: Plan, timeout: float = -1) -> None:
+    def __init__(self, plan: Plan, timeout: float = -1, *, place: str = "") -> None:
         self.wheel = plan.wheel
         self.timeout = timeout
-        self.root = make_cache_dir(cache_dir() / "builds") / plan.place
+        self.root = make_cache_dir(cache_dir() / "builds") / (place or plan.place)
         self.final = self.root / "final" / plan.key
         self.waited = False
 
@@ -145,12 +145,14 @@ def run_backend(
     source_date_epoch: int,
     object_cache: ObjectCache | None = None,
     environment: Mapping[str, str] | None = None,
+    wrapper: Path | None = None,
 ) -> Built:
     """Build the wheel of ``plan`` from ``workplace.root/src`` with the backend that the source names.
 
     There is no build isolation: setuptools, torch and ninja are the target's own. Upstream's files are not
     touched; the local version and the places of build files are set through ``DIST_EXTRA_CONFIG``
-    (https://setuptools.pypa.io/en/latest/deprecated/distutils/configfile.html).
+    (https://setuptools.pypa.io/en/latest/deprecated/distutils/configfile.html). ``wrapper`` is guest code that the
+    shim runs in place of the backend's hook, which it gets as its arguments.
 
     Raises :class:`BuildError` with the first real error and the path of the log.
     """
@@ -171,7 +173,7 @@ def run_backend(
             cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
         ) -> None:
             run(
-                [cmd[0], str(SHIM), *cmd[1:]],
+                [cmd[0], str(SHIM), *([str(wrapper)] if wrapper else []), *cmd[1:]],
                 cwd=Path(cwd) if cwd else None,
                 env={**variables, **(extra_environ or {})},
                 log=log,

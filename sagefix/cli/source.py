@@ -48,6 +48,14 @@ def bundle(
     file: Annotated[Path, typer.Argument(help="The bundle to write.", show_default=False)],
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            help="Also every commit from this one on, for `sagefix bisect` without a network.",
+            show_default=False,
+        ),
+    ] = None,
     source: options.Source = None,
     offline: options.Offline = False,
     json: options.Json = False,
@@ -58,12 +66,15 @@ def bundle(
     with running("source bundle", json=json, quiet=quiet, verbose=verbose) as outcome:
         from sagefix.files import human_size
         from sagefix.workflows.situation import Request
-        from sagefix.workflows.source import bundle_source
+        from sagefix.workflows.source import bundle_history, bundle_source
 
-        written = bundle_source(Request(pin=pin, ref=ref, source=source, offline=offline), file)
+        request = Request(pin=pin, ref=ref, source=source, offline=offline)
+        written = bundle_history(request, since, file) if since else bundle_source(request, file)
+        before = f" and {written.commits - 1} commits before it" if written.commits > 1 else ""
         outcome.result(
             written,
             lambda console: console.print(
-                f"Wrote {written.file} ({human_size(written.size)}) with {written.commit}", soft_wrap=True
+                f"Wrote {written.file} ({human_size(written.size)}) with {written.commit}{before}",
+                soft_wrap=True,
             ),
         )

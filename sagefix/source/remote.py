@@ -105,15 +105,67 @@ class Server:
                 return
         raise self._absent(commit)
 
+    @contextmanager
+    def history(
+        self,
+        scratch: Scratch,
+        commits: Sequence[str],
+        trees: Callable[[Repository], Sequence[str]],
+        patterns: Sequence[str],
+    ) -> Iterator[Repository]:
+        """Give a repository that holds these commits and all before them, with the selected blobs of some.
+
+        ``trees`` is asked, once the commits are there, whose selected blobs are wanted. Raises
+        :class:`SourceError` as :meth:`commit` does, and what ``trees`` raises.
+        """
+        for way in (partial(self._treeless, trees=trees, patterns=patterns), self._whole):
+            with scratch() as repository:
+                try:
+                    way(repository, commits)
+                except _Withheld:
+                    continue
+                finally:
+                    self.received += repository.pack_bytes()
+                yield repository
+                return
+        raise self._absent(commits[0])
+
+    def _treeless(
+        self,
+        repository: Repository,
+        commits: Sequence[str],
+        trees: Callable[[Repository], Sequence[str]],
+        patterns: Sequence[str],
+    ) -> None:
+        promise = {f"remote.{_NAME}.promisor": "true", f"remote.{_NAME}.partialclonefilter": "tree:0"}
+        # One by one: the second costs nothing when the first has it, and a refusal names the right one.
+        for commit in reversed(commits):
+            self._fetch(repository, promise, commit, "--filter=tree:0")
+        roots = list(dict.fromkeys(trees(repository)))
+        # A tree that is asked for comes with all below it; a server without filters has sent everything already.
+        if absent := repository.lacks(roots):
+            self._fetch_objects(repository, promise, commits[-1], absent)
+        blobs = {file.blob: None for root in roots for file in select(repository, root, patterns).files}
+        self._fetch_objects(repository, promise, commits[-1], repository.lacks(blobs))
+
+    def _whole(self, repository: Repository, commits: Sequence[str]) -> None:
+        self._all_history(repository, commits[-1])
+        if repository.lacks(commits):
+            raise self._absent(commits[0])
+
+    def _fetch_objects(
+        self, repository: Repository, config: dict[str, str], commit: str, names: Sequence[str]
+    ) -> None:
+        for first in range(0, len(names), _BATCH):
+            wanted = names[first : first + _BATCH]
+            self._fetch(repository, config, commit, "--filter=blob:none", wanted=wanted)
+
     def _blobless(self, repository: Repository, commit: str, patterns: Sequence[str]) -> None:
         promise = {f"remote.{_NAME}.promisor": "true", f"remote.{_NAME}.partialclonefilter": "blob:none"}
         self._fetch(repository, promise, commit, "--depth=1", "--filter=blob:none")
         selection = select(repository, read_commit(repository, commit).tree, patterns)
         blobs = repository.lacks(file.blob for file in selection.files)
-        for first in range(0, len(blobs), _BATCH):
-            self._fetch(
-                repository, promise, commit, "--filter=blob:none", wanted=blobs[first : first + _BATCH]
-            )
+        self._fetch_objects(repository, promise, commit, blobs)
 
     def _one_commit(self, repository: Repository, commit: str) -> None:
         self._fetch(repository, {}, commit, "--depth=1")

@@ -7,17 +7,20 @@ from pathlib import Path
 import msgspec
 
 from sagefix.pins.load import load_pin
-from sagefix.source.fetch import fetch, write_bundle
+from sagefix.pins.refs import resolve_ref
+from sagefix.source.fetch import fetch, resolve, write_bundle
+from sagefix.source.history import read_history, write_range
 from sagefix.source.model import Fetched
 from sagefix.workflows.situation import Request, find_revision
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """A bundle: where, how large (bytes), and the commit in it."""
+    """A bundle: where, how large (bytes), the commit in it, and how many there are with those before it."""
 
     file: str
     size: int
     commit: str
+    commits: int = 1
 
 
 def fetch_source(request: Request) -> Fetched:
@@ -37,3 +40,16 @@ def bundle_source(request: Request, file: Path) -> Written:
         pin, revision.commit, revision.tree, file, origin=request.source, offline=request.offline
     )
     return Written(file=str(file), size=size, commit=revision.commit)
+
+
+def bundle_history(request: Request, since: str, file: Path) -> Written:
+    """Write the commits from ``since`` to that of a request into one file, for `sagefix bisect --source FILE`."""
+    pin = load_pin(request.pin)
+    known, last = resolve_ref(pin, since), resolve_ref(pin, request.ref)
+    first, end = (
+        found.commit if found else resolve(pin, ref or "", request.source, offline=request.offline)
+        for found, ref in ((known, since), (last, request.ref))
+    )
+    history = read_history(pin, first, end, origin=request.source, offline=request.offline)
+    size = write_range(pin, history, file)
+    return Written(file=str(file), size=size, commit=end, commits=len(history.changes))
