@@ -12,6 +12,8 @@ import typer
 
 from sagefix import __version__
 from sagefix.cli import (
+    bench,
+    bisect,
     build,
     doctor,
     environments,
@@ -69,9 +71,11 @@ build.register(app)
 save_wheel.register(app)
 verify.register(app)
 doctor.register(app)
+bench.register(app)
 explain.register(app)
 matrix.register(app)
 prebuild.register(app)
+bisect.register(app)
 gather.register(app)
 rebuild.register(app)
 app.add_typer(pins.app, name="pins")

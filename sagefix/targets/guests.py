@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sagefix.errors import ProcessError
 from sagefix.process import run
@@ -14,7 +14,19 @@ from sagefix.settings import PACKAGE
 
 GUEST = PACKAGE / "guest"
 BEGIN, END = "<<<sagefix", "sagefix>>>"
+MARK = "<<<sagefix case>>>"
+"""What stands before each event in the answer of a script that works through cases: ``guest/numerics.py``."""
 _TAIL_LINES = 20
+# How the words of Python's faulthandler begin when it ends a process whose time is up.
+_TIME_UP = "Timeout ("
+
+
+class Ended(NamedTuple):
+    """How a script ended that works through cases: its exit status (None: the time for one case was up), and the last
+    line that was no event, which often says why."""
+
+    returncode: int | None
+    said: str
 
 
 def guest_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -75,6 +87,42 @@ def ask(
                 "tail": "\n".join(output[-_TAIL_LINES:]),
             },
         ) from error
+
+
+def hear(
+    python: str | Path,
+    script: str,
+    request: Path,
+    heard: Callable[[Mapping[str, Any]], None],
+    *,
+    timeout: float,
+    on_start: Callable[[int], None] | None = None,
+    watched: bool = False,
+) -> Ended:
+    """Run ``guest/<script>`` on a file and hand over each event of its answer as soon as it is there.
+
+    ``timeout`` is in seconds; ``on_start`` and ``watched`` as in :func:`sagefix.process.run`. Raises
+    :class:`ProcessError`: not startable, or out of that time.
+    """
+
+    def line_heard(line: str) -> None:
+        if MARK in line:
+            heard(json.loads(line.partition(MARK)[2]))
+
+    done = run(
+        [python, str(GUEST / script), str(request)],
+        # What is measured stays as it is: no bytecode is written into it.
+        env=guest_environment() | {"PYTHONDONTWRITEBYTECODE": "1"},
+        timeout=timeout,
+        check=False,
+        on_line=line_heard,
+        on_start=on_start,
+        watched=watched,
+    )
+    told = [line.strip() for line in done.stdout.splitlines() if line.strip() and MARK not in line]
+    if any(line.startswith(_TIME_UP) for line in told):
+        return Ended(None, "")
+    return Ended(done.returncode, told[-1] if told else "")
 
 
 def describe_exit(returncode: int) -> str:

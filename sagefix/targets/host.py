@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -94,6 +95,11 @@ def disk_free(path: Path) -> int:
     """Return the free bytes, for this user, of the disk that holds ``path`` or will."""
     existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
+
+
+def processor() -> str:
+    """Return the processor's name as far as the system tells it, else the kind of machine: ``x86_64``."""
+    return platform.processor() or platform.machine()
 
 
 def glibc() -> str:
