@@ -32,7 +32,8 @@ demo: dev
 test: dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m 'not gpu and not cuda' -n $(WORKERS)
 
-# A CUDA extension from nothing but packages, without a GPU; what is fetched stays for the next time.
+# A CUDA extension from nothing but packages, and with the same torch, on the processor, all that computes in a target
+# (numbers, benchmarks). Without a GPU; what is fetched stays for the next time.
 CUDA_TEST_CACHE ?= $(CURDIR)/.cache/cuda
 test-cuda: dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" CUDA_TEST_CACHE="$(CUDA_TEST_CACHE)" $(BIN)/python -m pytest -m cuda

@@ -1,7 +1,7 @@
 """Compares the documentation with the product, so that it cannot lie.
 
 python scripts/check_docs.py           name everything that is wrong; exit status 1 if anything is
-python scripts/check_docs.py --write   first write docs/commands.md and the table of exit statuses anew
+python scripts/check_docs.py --write   first write docs/commands.md, the table of exit statuses and the schemas anew
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from docs_product import (
     exit_codes_table,
     make_targets,
     manifest_tables,
+    proof_schema,
     read_tree,
 )
 
 from sagefix.errors import all_errors
 
 ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = "docs/schemas/proof.schema.json"
 
 
 def pages(root: Path) -> dict[str, str]:
@@ -54,12 +56,18 @@ def problems(root: Path) -> list[str]:
     wrong += check_generated(
         "docs/exit-codes.md", texts["docs/exit-codes.md"], exit_codes_table(all_errors())
     )
+    schema = root / SCHEMA
+    wrong += check_generated(
+        SCHEMA, schema.read_text(encoding="utf-8") if schema.is_file() else "", proof_schema()
+    )
     return wrong + check_manifest("docs/pins.md", texts["docs/pins.md"], manifest_tables())
 
 
 def write(root: Path) -> None:
     """Write what is generated."""
     (root / "docs/commands.md").write_text(commands_page(read_tree()), encoding="utf-8")
+    (root / SCHEMA).parent.mkdir(exist_ok=True)
+    (root / SCHEMA).write_text(proof_schema(), encoding="utf-8")
     page = root / "docs/exit-codes.md"
     parts = re.split(
         r"<!-- generated: exit codes -->.*?<!-- end -->", page.read_text(encoding="utf-8"), flags=re.DOTALL

@@ -19,6 +19,7 @@ import typer
 from sagefix.cli.app import app
 from sagefix.errors import SagefixError
 from sagefix.pins.model import Pin
+from sagefix.proof.verify import verdict_schema
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,30 @@ def exit_codes_table(errors: Sequence[type[SagefixError]]) -> str:
     )
     rows += [f"| {each.exit_code} | `{each.name}` | {_first(inspect.getdoc(each))} |" for each in errors]
     return "\n".join(["<!-- generated: exit codes -->", *rows, "<!-- end -->"])
+
+
+def proof_schema() -> str:
+    """Write ``docs/schemas/proof.schema.json``, the JSON Schema of a proof."""
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A proof: the verdict of a verification by sagefix",
+        **_tidy(verdict_schema()),
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _tidy(schema: Any) -> Any:
+    """Return a schema with descriptions on one line: how docstrings are indented depends on the Python."""
+    if isinstance(schema, list):
+        return [_tidy(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: " ".join(value.replace("``", "`").split())
+        if key == "description" and isinstance(value, str)
+        else _tidy(value)
+        for key, value in schema.items()
+    }
 
 
 def _first(doc: str | None) -> str:

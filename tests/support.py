@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from wheel.wheelfile import WheelFile
@@ -56,6 +57,13 @@ def make_wheel(
         if record is not None:
             archive.writestr(f"{info}/{RECORD_NAME}", msgspec.json.encode(record))
     return path
+
+
+def verdict(gpu: str, capability: str, *statuses: str, **more: Any) -> dict[str, Any]:
+    """Return a verdict with one case of each status on a GPU."""
+    cases = [{"id": f"case {number}", "status": status} for number, status in enumerate(statuses)]
+    device = {"name": gpu, "capability": capability, "driver": "580.1"}
+    return {"gpus": [gpu], "numerics": {"devices": [device], "cases": cases}, **more}
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -19,12 +19,8 @@ import pytest
 
 from sagefix.pins.load import load_file
 from sagefix.wheels.elf import Extension, read_extension
-from tests.integration.conftest import Sagefix
+from tests.integration.conftest import CUDA_CACHE, CUDA_PIN, CUDA_PYTHON, CUDA_TORCH, Sagefix
 
-PACKAGES = Path(__file__).parents[1] / "packages"
-NAME = "cuda_like_upstream"
-HERE = ".".join(str(part) for part in sys.version_info[:2])
-KEPT = os.environ.get("CUDA_TEST_CACHE")
 # Fetching torch is most of it; with all at hand a build takes 20 s.
 TIMEOUT_S = 1200
 
@@ -32,9 +28,9 @@ TIMEOUT_S = 1200
 def test_the_pin_names_the_commit_of_its_embedded_source(
     sagefix: Sagefix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SAGEFIX_MANIFESTS", str(PACKAGES))
-    pin = load_file(PACKAGES / f"{NAME}.toml")
-    fetched = sagefix("source", "fetch", "--pin", NAME).result
+    monkeypatch.setenv("SAGEFIX_MANIFESTS", str(CUDA_PIN.parent))
+    pin = load_file(CUDA_PIN)
+    fetched = sagefix("source", "fetch", "--pin", pin.name).result
     assert fetched["commit"] == pin.source.commit
 
 
@@ -61,7 +57,7 @@ def test_it_is_built_from_packages_for_gpus_that_are_not_here(
     # Without it the module imports where it is not looked at, and is not there on the GPU machine.
     assert "libcuda.so.1" in extension.needed
     assert any(name.startswith("libcudart.so.") for name in extension.needed)
-    toolchains = Path(KEPT or tmp_path, "toolchains")
+    toolchains = Path(CUDA_CACHE or tmp_path, "toolchains")
     assert len(list(toolchains.glob("cuda-13.0.*/sagefix.json"))) == 1
 
 
@@ -85,10 +81,14 @@ def test_objects_of_an_earlier_build_are_reused_and_change_nothing(
 
 def build(sagefix: Sagefix, tmp_path: Path, archs: str, *options: str) -> dict[str, Any]:
     command = sagefix.command(
-        "build", "--pin", NAME, "--python", HERE, "--torch", "2.11", "--cuda", "pypi", "--arch", archs,
-        "--wheelhouse", tmp_path / "wheels", "--rebuild", "--json", *options,
+        "build", "--pin", CUDA_PIN.stem, "--python", CUDA_PYTHON, "--torch", CUDA_TORCH, "--cuda", "pypi",
+        "--arch", archs, "--wheelhouse", tmp_path / "wheels", "--rebuild", "--json", *options,
     )  # fmt: skip
-    env = {**os.environ, "SAGEFIX_MANIFESTS": str(PACKAGES), "SAGEFIX_CACHE_DIR": KEPT or str(tmp_path)}
+    env = {
+        **os.environ,
+        "SAGEFIX_MANIFESTS": str(CUDA_PIN.parent),
+        "SAGEFIX_CACHE_DIR": CUDA_CACHE or str(tmp_path),
+    }
     done = subprocess.run(
         command, cwd=sagefix.folder, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from support import LABEL, Handler, Server, make_wheel, serving
 
@@ -17,7 +18,7 @@ from sagefix.errors import RemoteIndexError, WheelhouseError
 from sagefix.files import sha256_file
 from sagefix.wheelhouse.links import JSON_TYPE
 from sagefix.wheelhouse.model import Listing, RemoteWheel
-from sagefix.wheelhouse.remote import RemoteIndex, candidates, download, fetch_index
+from sagefix.wheelhouse.remote import RemoteIndex, candidates, download
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheelhouse.urls import shown
 
@@ -108,9 +109,9 @@ def test_download(house: Wheelhouse, index: RemoteIndex, server: Server, tmp_pat
 def test_the_short_functions(house: Wheelhouse, server: Server, tmp_path: Path) -> None:
     (facts,) = candidates(server.url, "sageattention")
     assert sha256_file(download(facts, tmp_path / "a")) == digest(house)
-    (wheel,) = fetch_index(house.path.as_uri(), "sageattention")
-    assert sha256_file(download(wheel, tmp_path / "b")) == digest(house)
-    other = RemoteWheel(filename=NAME, project="sageattention", url=wheel.url, sha256="1" * 64)
+    (facts,) = candidates(house.path.as_uri(), "sageattention")
+    assert sha256_file(download(facts, tmp_path / "b")) == digest(house)
+    other = msgspec.structs.replace(facts, sha256="1" * 64)
     with pytest.raises(RemoteIndexError, match="No index that was asked offers"):
         download(other, tmp_path)
 

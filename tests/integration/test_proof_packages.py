@@ -18,13 +18,13 @@ import psutil
 import pytest
 
 from sagefix.archs import Arch
-from sagefix.checks import Check
+from sagefix.checks import Check, Level
 from sagefix.pins.model import Build, Fault, Pin, Recipe, Ref, Source
 from sagefix.proof import importing
 from sagefix.proof.explain import explain
 from sagefix.proof.extensions import read_modules
 from sagefix.proof.installed import find_copies, read_installed
-from sagefix.proof.model import Level, Verdict
+from sagefix.proof.model import Verdict
 from sagefix.proof.verify import verify
 from sagefix.targets.interpreter import probe
 from sagefix.targets.model import Target

@@ -15,7 +15,7 @@ import pytest
 
 from sagefix import proof
 from sagefix.archs import Arch
-from sagefix.checks import Check
+from sagefix.checks import LEVELS, Check
 from sagefix.errors import TargetError
 from sagefix.pins.model import Build, Capability, Fault, Known, Pin, Recipe, Ref, Refusal, Revision, Source
 from sagefix.proof.extensions import Modules, check_gpu_code, check_modules, promise
@@ -206,7 +206,7 @@ def test_the_gpus_of_the_target_are_named(site: Path) -> None:
 
 
 def test_nothing_installed_ends_the_verification(site: Path) -> None:
-    for level in proof.model.LEVELS:
+    for level in LEVELS:
         verdict = verify(pin(), target(site), level=level)
         (only,) = verdict.checks
         assert (only.status, only.found) == ("failure", f"attn is not installed in {sys.executable}.")

@@ -125,7 +125,7 @@ def test_the_real_command_line_is_read() -> None:
     assert install.option("--verify") is not None
     level = read_tree().children["verify"].option("--level")
     assert level is not None
-    assert level.choices == ("static", "import")
+    assert level.choices == ("static", "import", "numerics", "full")
     (wheels,) = read_tree().children["wheelhouse"].children["add"].arguments
     assert wheels.repeatable
 

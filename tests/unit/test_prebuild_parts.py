@@ -103,7 +103,7 @@ def report(*rows: Row, interrupted: bool = False) -> Report:
 
 BUILT = Row(
     cell=CELL, status="built", seconds=4.2, wheel="demo-1.whl", size=12600, sha256="a" * 64,
-    memory=Peak(size=70_000_000, source="sampled"), log="/logs/cp312.log",
+    memory=Peak(size=70_000_000, source="sampled"), proven="static, numbers unproven", log="/logs/cp312.log",
 )  # fmt: skip
 FAILED = Row(
     cell=msgspec.structs.replace(CELL, id="cp313-x86_64"), status="failed", seconds=1.0,
@@ -117,10 +117,13 @@ def test_the_summary_for_ci_says_everything_and_runs_nothing() -> None:
         "### demo a629b70\n\n2 cells: 1 built, 1 failed, in 12 s; at most 0.50 GiB of 1.0 GiB"
     )
     rows = [line for line in text.splitlines() if line.startswith("| cp")]
-    assert rows[0] == f"| cp312-x86_64 | built | 4.2 s | 70.0 MB ~ | 12.6 kB | `{'a' * 64}` | `demo-1.whl` |"
+    assert rows[0] == (
+        f"| cp312-x86_64 | built | 4.2 s | 70.0 MB ~ | 12.6 kB | `{'a' * 64}` | static, numbers unproven "
+        "| `demo-1.whl` |"
+    )
     # What a compiler said cannot end the cell of a table, nor be HTML or a link.
     assert r"The build failed: \<b\>\`x\`\</b\> \| \[y\](z) (log: `cp313.log`)" in rows[1]
-    assert rows[1].replace(r"\|", "").count("|") == 8
+    assert rows[1].replace(r"\|", "").count("|") == 9
 
 
 def test_totals() -> None:
