@@ -104,11 +104,12 @@ def _put_in(
     command = installer.install_command(
         interpreter, Path(wheel.where), again=before == wheel.version, break_system=options.break_system
     )
-    already = not options.reinstall and not options.rebuild and _is_installed(interpreter, wheel)
+    there = _is_installed(interpreter, wheel)
+    already = there and not options.reinstall and not options.rebuild
     commands: tuple[str, ...] = ()
     level = reached.level
     relied: tuple[Proof, ...] = ()
-    if level == "numerics" and options.verify == "auto" and _is_installed(interpreter, wheel):
+    if level == "numerics" and options.verify == "auto" and there:
         # This very wheel was in use here, and its numbers are known: what may have changed since is the place.
         from sagefix.proof.numerics.prove import devices_of
 
