@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.measure import NotHereError, Part, Way, alternate, call, compare
-from benchmarks.surroundings import Asked, builder, environment, sagefix
+from benchmarks.surroundings import Asked, builder, environment, given, sagefix
 
 TARGET = 0.7
 
@@ -79,8 +79,7 @@ def compare_build(asked: Asked) -> Part:
         before=fresh,
     )
     words = ["build", "--rebuild", "--object-cache", "off", "--pin", asked.pin, "--python", str(python)]
-    for option, value in (("--ref", asked.ref), ("--source", asked.source), ("--arch", asked.arch)):
-        words += [option, value] if value else []
+    words += given(ref=asked.ref, source=asked.source, arch=asked.arch)
     ours = Way(name="sagefix build --rebuild", command=(*sagefix(), *words), env=environment(asked.scratch))
     runs = alternate([plain, ours], runs=asked.build_runs, warmup=0)
     row = compare("build", ours.name, plain.name, runs, target=TARGET)

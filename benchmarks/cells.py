@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 import time
 from typing import Any
 
 from benchmarks.measure import CommandError, NotHereError, Part, values_row
-from benchmarks.surroundings import Asked, environment, sagefix
+from benchmarks.surroundings import Asked, ask_sagefix, environment, given
 
 TARGET = 1.0
 
@@ -46,23 +44,12 @@ def _prebuild(asked: Asked, archs: list[str], *, jobs: int) -> tuple[float, dict
     shutil.rmtree(wheels, ignore_errors=True)
     words = ["prebuild", "--pin", asked.pin, "--python", str(asked.python), "--jobs", str(jobs)]
     words += ["--wheelhouse", str(wheels), "--object-cache", "off", "--cuda", asked.cuda]
-    for option, value in (
-        ("--ref", asked.ref),
-        ("--source", asked.source),
-        ("--max-memory", asked.max_memory),
-    ):
-        words += [option, value] if value else []
+    words += given(ref=asked.ref, source=asked.source, max_memory=asked.max_memory)
     for arch in archs:
         words += ["--arch", arch]
     started = time.perf_counter()
-    done = subprocess.run(
-        [*sagefix(), *words, "--json"],
-        env=environment(asked.scratch), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    report: dict[str, Any] = ask_sagefix(*words, env=environment(asked.scratch))
     spent = time.perf_counter() - started
-    if done.returncode != 0:
-        raise CommandError(f"`{' '.join(words)}` failed:\n{done.stdout}{done.stderr[-2000:]}")
-    report: dict[str, Any] = json.loads(done.stdout)["result"]
     if {row["status"] for row in report["rows"]} != {"built"}:
         raise CommandError(f"Not every cell was built: {[row['status'] for row in report['rows']]}")
     return spent, report

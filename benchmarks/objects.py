@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from benchmarks.measure import CommandError, NotHereError, Part, values_row
-from benchmarks.surroundings import Asked, ask_sagefix, environment
+from benchmarks.surroundings import Asked, ask_sagefix, environment, given
 
 TARGET = 0.15
 # Another commit of the pin with the sources of 68de379.
@@ -29,7 +29,7 @@ def compare_objects(asked: Asked) -> Part:
         cold.append(_build(asked, env))
         warm.append(_build(asked, env))
         if asked.pin in OTHER and asked.ref is None:
-            other.append(_build(asked, env, "--ref", OTHER[asked.pin]))
+            other.append(_build(asked, env, ref=OTHER[asked.pin]))
     _require_reuse(cold, warm, other)
     rows = [_row("objects-warm", "warm", warm, cold)]
     notes = [f"steps compiled: cold {_steps(cold)}, warm {_steps(warm)}"]
@@ -42,12 +42,11 @@ def compare_objects(asked: Asked) -> Part:
     return Part(name="objects", rows=tuple(rows), notes=tuple(notes))
 
 
-def _build(asked: Asked, env: dict[str, str], *more: str) -> tuple[float, dict[str, Any]]:
+def _build(asked: Asked, env: dict[str, str], ref: str | None = None) -> tuple[float, dict[str, Any]]:
     words = ["build", "--rebuild", "--pin", asked.pin, "--python", str(asked.python), "--cuda", asked.cuda]
-    for option, value in (("--ref", asked.ref), ("--source", asked.source), ("--arch", asked.arch)):
-        words += [option, value] if value and option not in more else []
+    words += given(ref=ref or asked.ref, source=asked.source, arch=asked.arch)
     started = time.perf_counter()
-    made = ask_sagefix(*words, *more, env=env)
+    made = ask_sagefix(*words, env=env)
     return time.perf_counter() - started, made
 
 

@@ -25,6 +25,7 @@ from benchmarks.machine import describe
 from benchmarks.measure import CommandError, Part, call, values_row
 from benchmarks.report import as_json, markdown
 from benchmarks.surroundings import builder, environment, sagefix
+from benchmarks.surroundings import given as options
 
 TARGET = 0.25
 SHARED, APART = "sagefix bisect", "sagefix bisect --no-share"
@@ -56,10 +57,10 @@ def search(
 ) -> tuple[float, Any]:
     """Run one search; return its seconds, as a whole process, and its result."""
     words = ["bisect", "--pin", given.pin, "--good", given.good, "--bad", given.bad, "--level", given.level]
-    for option in ("arch", "python", "source"):
-        if getattr(given, option):
-            words += [f"--{option}", str(getattr(given, option))]
+    words += options(arch=given.arch, python=given.python, source=given.source)
     words += ["--first-parent"] if given.first_parent else []
+    # The second search would find the objects of the first.
+    words += ["--object-cache", "off"]
     started = time.perf_counter()
     said = call(*sagefix(), *words, "--fresh", *more, "--json", env=env, cwd=scratch)
     seconds = time.perf_counter() - started

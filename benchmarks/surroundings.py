@@ -73,6 +73,16 @@ def ask_sagefix(*words: str | Path, env: Mapping[str, str]) -> Any:
     return json.loads(call(*sagefix(), *words, "--json", env=env))["result"]
 
 
+def given(**options: str | Path | None) -> list[str]:
+    """Return options for a command line, without those that were not given: ``max_memory`` is ``--max-memory``."""
+    return [
+        word
+        for name, value in options.items()
+        if value
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
 def uv() -> str:
     """Return the path of uv; raises :class:`NotHereError` when there is none."""
     beside = Path(sys.executable).with_name("uv.exe" if os.name == "nt" else "uv")

@@ -33,9 +33,7 @@ def list_(json: options.Json = False, quiet: options.Quiet = False, verbose: opt
 
 @app.command("remove", epilog="Example: sagefix environments remove py3.12.1-torch2.11")
 def remove(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Names, or parts of them.", show_default=False)
-    ] = None,
+    names: options.Names = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -94,6 +94,9 @@ BreakSystem = Annotated[
 ]
 
 
+Names = Annotated[list[str] | None, typer.Argument(help="Names, or parts of them.", show_default=False)]
+
+
 def require_names(names: list[str] | None, everything: bool) -> None:
     """Refuse a removal that names nothing, or everything and something."""
     if bool(names) == everything:

@@ -70,9 +70,7 @@ def install(
 
 @app.command("remove", epilog="Example: sagefix toolchain remove --all")
 def remove(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Names, or parts of them.", show_default=False)
-    ] = None,
+    names: options.Names = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove all of ours.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

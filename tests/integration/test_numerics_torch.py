@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,106 +100,53 @@ worst_row = 0.1
 lse = 0.01
 derived = "Rounding to bf16: 2**-9."
 sources = []
-
-[[block]]
-levels = ["numerics"]
-group = "plain"
-dtypes = ["bfloat16", "float16"]
-head_dims = [64, 96]
-heads = [[4, 4], [4, 2]]
-lengths = [[64, 64]]
-batches = [3]
-causal = [false, true]
-layouts = ["HND", "NHD", ""]
-
-[[block]]
-levels = ["numerics"]
-group = "length"
-dtypes = ["bfloat16"]
-head_dims = [64]
-heads = [[2, 2]]
-lengths = [[1, 1], [7, 7], [63, 63], [129, 129], [700, 700], [40, 300]]
-layouts = ["HND", ""]
-
-[[block]]
-levels = ["numerics"]
-group = "input"
-functions = ["attend"]
-dtypes = ["float16"]
-head_dims = [64]
-heads = [[2, 2]]
-lengths = [[128, 128]]
-layouts = ["HND"]
-inputs = ["outliers", "large"]
-memory = ["transposed", "packed"]
-
-[[block]]
-levels = ["numerics"]
-group = "plain"
-functions = ["attend"]
-dtypes = ["float16"]
-head_dims = [64]
-heads = [[2, 2]]
-lengths = [[128, 128]]
-layouts = ["HND", "NHD"]
-modes = ["lse"]
-
-[[block]]
-levels = ["numerics"]
-group = "stream"
-functions = ["attend"]
-dtypes = ["float16"]
-head_dims = [64]
-heads = [[2, 2]]
-lengths = [[128, 128]]
-layouts = ["HND"]
-modes = ["stream"]
-
-[[block]]
-levels = ["numerics"]
-group = "refusal"
-functions = ["attend"]
-dtypes = ["bfloat16"]
-head_dims = [64]
-heads = [[2, 2]]
-lengths = [[128, 128]]
-layouts = ["HND"]
-modes = ["refuse-dtype", "refuse-mixed"]
-
-[[block]]
-levels = ["numerics"]
-group = "refusal"
-functions = ["attend"]
-dtypes = ["bfloat16"]
-head_dims = [160]
-heads = [[2, 2]]
-lengths = [[128, 128]]
-layouts = ["HND"]
-modes = ["refuse-head-dim"]
-
-[[block]]
-levels = ["numerics"]
-group = "refusal"
-functions = ["attend"]
-dtypes = ["bfloat16"]
-head_dims = [64]
-heads = [[2, 2]]
-lengths = [[128, 128]]
-layouts = ["HND"]
-memory = ["strided"]
-modes = ["refuse-memory"]
-
-[[block]]
-levels = ["numerics"]
-group = "hazard"
-functions = ["attend"]
-dtypes = ["bfloat16"]
-head_dims = [64]
-heads = [[2, 2]]
-lengths = [[128, 128]]
-layouts = ["HND"]
-modes = ["mask"]
 """
+
+
+def block(group: str, **changed: object) -> str:
+    """Write a block of cases: small ones in bf16, but for what is changed."""
+    keys = {
+        "levels": ["numerics"],
+        "group": group,
+        "dtypes": ["bfloat16"],
+        "head_dims": [64],
+        "heads": [[2, 2]],
+        "lengths": [[128, 128]],
+        "layouts": ["HND"],
+        **changed,
+    }
+    # What these values look like in JSON they do in TOML.
+    return "\n".join(["[[block]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""])
+
+
+BLOCKS = (
+    block(
+        "plain",
+        dtypes=["bfloat16", "float16"],
+        head_dims=[64, 96],
+        heads=[[4, 4], [4, 2]],
+        lengths=[[64, 64]],
+        batches=[3],
+        causal=[False, True],
+        layouts=["HND", "NHD", ""],
+    ),
+    block(
+        "length", lengths=[[1, 1], [7, 7], [63, 63], [129, 129], [700, 700], [40, 300]], layouts=["HND", ""]
+    ),
+    block(
+        "input",
+        functions=["attend"],
+        dtypes=["float16"],
+        inputs=["outliers", "large"],
+        memory=["transposed", "packed"],
+    ),
+    block("plain", functions=["attend"], dtypes=["float16"], layouts=["HND", "NHD"], modes=["lse"]),
+    block("stream", functions=["attend"], dtypes=["float16"], modes=["stream"]),
+    block("refusal", functions=["attend"], modes=["refuse-dtype", "refuse-mixed"]),
+    block("refusal", functions=["attend"], head_dims=[160], modes=["refuse-head-dim"]),
+    block("refusal", functions=["attend"], memory=["strided"], modes=["refuse-memory"]),
+    block("hazard", functions=["attend"], modes=["mask"]),
+)
 
 Compute = Callable[..., Proof]
 
@@ -231,12 +179,12 @@ def compute(torch_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
 
     def computed(*changes: tuple[str, str], proofs: tuple[str, str] = ("", "")) -> Proof:
-        text = PACKAGE
+        text, manifest = PACKAGE, "\n".join([PROOFS, *BLOCKS])
         for old, new in changes:
             assert text.count(old) == 1, old
             text = text.replace(old, new)
         (package / "__init__.py").write_text(text, encoding="utf-8")
-        (manifests / "proofs" / "tiny.toml").write_text(PROOFS.replace(*proofs), encoding="utf-8")
+        (manifests / "proofs" / "tiny.toml").write_text(manifest.replace(*proofs), encoding="utf-8")
         return prove(pin, target, "numerics", devices_of(pin, target), ())
 
     return computed
