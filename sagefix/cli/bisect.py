@@ -68,6 +68,7 @@ def bisect(
     source: options.Source = None,
     wheelhouse: options.WheelhousePath = None,
     no_fixes: options.NoFixes = False,
+    object_cache: options.ObjectCache = "auto",
     no_share: Annotated[
         bool, typer.Option("--no-share", help="Compile for every commit that is tested, to compare.")
     ] = False,
@@ -102,6 +103,7 @@ def bisect(
             fixes=not no_fixes,
             cuda=cuda,
             torch=torch,
+            object_cache=object_cache,
         )
         result = run_bisect(request, asked)
         outcome.result(result, lambda console: render(console, result, entries=toml == "-"))

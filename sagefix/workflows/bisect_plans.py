@@ -39,6 +39,7 @@ class Builds:
             fixes=self._request.fixes,
             cuda=self._request.cuda,
             offline=self._request.offline,
+            object_cache=self._request.object_cache,
         )
 
     def fetched(self, change: Change) -> Fetched:
