@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +46,49 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     stdout: str
     stderr: str
     seconds: float
+
+
+class Stop:
+    """Ends what :func:`run` has started on behalf of one piece of work, from any thread; what it starts later, too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sessions: set[int] = set()
+        self._stopped = False
+
+    def end(self) -> None:
+        """End every program of the work. It gets the :class:`ProcessError` of a program that was killed."""
+        with self._lock:
+            self._stopped = True
+            sessions = tuple(self._sessions)
+        for session in sessions:
+            end_session(session)
+
+    @contextlib.contextmanager
+    def _knows(self, session: int) -> Iterator[None]:
+        with self._lock:
+            stopped = self._stopped
+            self._sessions.add(session)
+        if stopped:
+            end_session(session)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sessions.discard(session)
+
+
+_stop: ContextVar[Stop | None] = ContextVar("sagefix_stop", default=None)
+
+
+@contextlib.contextmanager
+def stoppable(stop: Stop) -> Iterator[None]:
+    """Let ``stop`` end the programs that are started inside the block."""
+    token = _stop.set(stop)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
 
 
 def find_program(name: str | Path, env: Mapping[str, str] | None = None) -> Path | None:
@@ -112,7 +156,11 @@ def run(
         ) from error
     # From here on an interruption, wherever it comes, ends what was started.
     try:
-        with _watchdog(child.pid) if watched else contextlib.nullcontext(), _no_stragglers(child):
+        with (
+            _known_to(_stop.get(), child.pid),
+            _watchdog(child.pid) if watched else contextlib.nullcontext(),
+            _no_stragglers(child),
+        ):
             if on_start is not None:
                 on_start(child.pid)
             if merged:
@@ -154,6 +202,10 @@ def run(
             },
         )
     return completed
+
+
+def _known_to(stop: Stop | None, session: int) -> contextlib.AbstractContextManager[None]:
+    return stop._knows(session) if stop is not None else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

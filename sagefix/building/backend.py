@@ -65,7 +65,8 @@ class Workplace:
     ``<cache>/builds/<place>/`` holds ``src`` (the exported commit), ``build`` (what compilers write), ``out``
     (the backend's wheel) and ``final/<key>`` (ours). The path depends on the plan alone, because compilers write it
     into what they make. Plans that share a place wait for each other; the later one finds the objects of the
-    earlier one in the cache. ``place`` names another folder, for work that is no compilation of the plan.
+    earlier one in the cache. ``place`` names another folder, for work that is no compilation of the plan
+    or goes on beside one.
     """
 
     def __init__(self, plan: Plan, timeout: float = -1, *, place: str = "") -> None:

@@ -12,6 +12,7 @@ from sagefix.source.lines import Change
 from sagefix.source.model import Fetched
 from sagefix.targets.compilers import find_c_compiler
 from sagefix.targets.cuda import Toolkit, find_host_compiler
+from sagefix.targets.host import GIB, cores, memory
 from sagefix.targets.model import Target
 from sagefix.workflows.build import plan_build
 from sagefix.workflows.situation import Request, Situation
@@ -81,3 +82,16 @@ class Builds:
 def recipe_of_change(pin: Pin, change: Change) -> Recipe:
     """Return the recipe of a commit by its setup.py; an unknown one is taken for the newest, and checked."""
     return pin.recipe_for(change.blob_of("setup.py")) or pin.recipe[-1]
+
+
+def room_for_two(pin: Pin, found: tuple[Plan, Toolkit | None] | GpuError) -> bool:
+    """Say whether two builds of this kind take less time beside each other than one after the other.
+
+    Each extension has one file that compiles for most of a build's time, so that a build keeps about as many
+    processors busy as it has extensions, and each of these takes the memory that the pin states. Who sets
+    ``MAX_JOBS`` has said how much may run.
+    """
+    if isinstance(found, GpuError) or os.environ.get("MAX_JOBS", "").strip():
+        return False
+    busy = 2 * max(1, len(found[0].identity.extensions))
+    return cores() >= busy and memory().available >= busy * pin.build.memory_gib * GIB

@@ -32,7 +32,8 @@ from sagefix.targets.model import Interpreter
 from sagefix.targets.needs import require_torch
 from sagefix.targets.throwaway import make_throwaway
 from sagefix.wheelhouse.store import Wheelhouse
-from sagefix.workflows.bisect_plans import Builds, recipe_of_change
+from sagefix.workflows.ahead import Ahead
+from sagefix.workflows.bisect_plans import Builds, recipe_of_change, room_for_two
 from sagefix.workflows.bisect_verdicts import (
     Kept,
     describe_target,
@@ -45,7 +46,6 @@ from sagefix.workflows.bisect_verdicts import (
 from sagefix.workflows.bisection import Asked, Made, Outcome
 from sagefix.workflows.build import build
 from sagefix.workflows.grafting import (
-    Ahead,
     Description,
     build_files,
     content_key,
@@ -84,7 +84,7 @@ class WheelJudge:
         self._environment: Interpreter | None = None
         self._wheelhouse = Wheelhouse.open(self._root / "wheels", create=True)
         self._donors = self._earlier_donors()
-        self._ahead = Ahead()
+        self._grafts, self._builds_ahead = Ahead(), Ahead()
         try:
             self._files = read_files(
                 history, {file.blob for change in changes for file in change.python_files(pin.package)}
@@ -104,7 +104,7 @@ class WheelJudge:
         if (known := self._without_wheel(change)) is not None:
             return known
         try:
-            wheel, made = self._wheel(change)
+            wheel, made = self._wheel(change, following)
         except (BuildError, WheelError, GpuError) as error:
             told = f"It cannot be built: {error.message} {error.details.get('log', '')}".rstrip()
             return Outcome(Judged(verdict=None, words=told), seconds=time.monotonic() - started)
@@ -138,7 +138,7 @@ class WheelJudge:
         if coming is not None and self._asked.share and self._natives[coming.commit] in self._donors:
             found = self._builds.tools(coming)
             if not isinstance(found, GpuError):
-                self._ahead.start(
+                self._grafts.start(
                     coming.commit, self._grafting(coming, self._builds.plan(coming, found[1]), found[1])
                 )
 
@@ -155,7 +155,8 @@ class WheelJudge:
 
     def close(self) -> None:
         """Remove what was installed; wheels that were compiled and verdicts stay for the next search."""
-        self._ahead.close()
+        self._grafts.close()
+        self._builds_ahead.close()
         for name in ("environment", "grafts"):
             remove_tree(self._root / name)
         self._held.release()
@@ -210,7 +211,7 @@ class WheelJudge:
             f"{len(set(self._contents.values()))} of what is installed, in {len(changes)} commits."
         )
 
-    def _wheel(self, change: Change) -> tuple[Path, Made]:
+    def _wheel(self, change: Change, following: Sequence[Change]) -> tuple[Path, Made]:
         """Return the commit's wheel: grafted if its compiled modules are there, else built."""
         found = self._builds.tools(change)
         if isinstance(found, GpuError):
@@ -219,25 +220,57 @@ class WheelJudge:
         native = self._natives[change.commit]
         if self._asked.share and native in self._donors:
             try:
-                made = self._ahead.take(change.commit)
+                made = self._grafts.take(change.commit)
                 return made or self._grafting(change, plan, toolkit)(), "grafted"
             except (BuildError, WheelError) as error:
                 warn(f"{change.commit[:7]} cannot be grafted and is compiled: {error.message}")
         if (at_hand := self._at_hand(plan)) is not None:
             self._donors.setdefault(native, at_hand)
             return at_hand, "at hand"
+        if (wheel := self._builds_ahead.take(change.commit)) is None:
+            self._compile_another(change, following)
+            wheel, compiled = self._compile(change)
+            if not compiled:
+                self._donors[native] = wheel
+                return wheel, "at hand"
+        self._donors[native] = wheel
+        return wheel, "built"
+
+    def _compile(self, change: Change, place: str = "") -> tuple[Path, bool]:
+        """Return the commit's own wheel, and whether it was compiled; other searches find it by what it shares."""
         built = build(
             self._builds.situation(change),
             self._wheelhouse,
             source=self._request.source,
             offline=self._request.offline,
             rebuild=self._asked.fresh or not self._asked.share,
+            place=place,
         )
-        wheel = Path(built.wheel.where)
-        self._donors[native] = wheel
         if self._asked.share:
-            write_bytes(self._root / "donors" / native, built.wheel.filename.encode())
-        return wheel, "built" if built.compiled else "at hand"
+            note_of = self._root / "donors" / self._natives[change.commit]
+            write_bytes(note_of, built.wheel.filename.encode())
+        return Path(built.wheel.where), built.compiled
+
+    def _compile_another(self, change: Change, following: Sequence[Change]) -> None:
+        """Compile the next state of the modules beside this one, where processors and memory are enough for both."""
+        if not self._asked.share or not room_for_two(self._pin, self._builds.tools(change)):
+            return
+        known = {*self._donors, self._natives[change.commit]}
+        for coming in following:
+            native = self._natives[coming.commit]
+            if native in known or self._without_wheel(coming) is not None:
+                continue
+            found = self._builds.tools(coming)
+            if not isinstance(found, GpuError) and self._at_hand(self._builds.plan(coming, found[1])) is None:
+                note(f"Compiling {coming.commit[:7]} beside {change.commit[:7]}.")
+                # From here, since the sources that were looked up are kept without a lock.
+                self._builds.situation(coming)
+                beside = f"{found[0].place}-beside"
+                self._builds_ahead.start(coming.commit, partial(self._compile_ahead, coming, beside))
+            return
+
+    def _compile_ahead(self, change: Change, place: str) -> Path:
+        return self._compile(change, place)[0]
 
     def _earlier_donors(self) -> dict[str, Path]:
         """Return what earlier searches compiled, by native key; a search may go on after the commit it was for."""

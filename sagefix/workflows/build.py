@@ -106,11 +106,18 @@ def require_tools(situation: Situation, toolkit: Toolkit | None) -> None:
 
 
 def build(
-    situation: Situation, wheelhouse: Wheelhouse, *, source: str | None, offline: bool, rebuild: bool
+    situation: Situation,
+    wheelhouse: Wheelhouse,
+    *,
+    source: str | None,
+    offline: bool,
+    rebuild: bool,
+    place: str = "",
 ) -> Made:
     """Return the wheel of the situation, from the wheelhouse if one with the very same key is there.
 
-    Two processes that want one key meet at its lock: the second takes what the first has made. Raises
+    Two processes that want one key meet at its lock: the second takes what the first has made. ``place`` names another
+    folder to build in than the plan's, beside a build that shares it. Raises
     :class:`BuildError` when compiling fails and :class:`WheelError` when what came out is not what the pin
     promises; in both cases nothing is kept but the log.
     """
@@ -125,7 +132,7 @@ def build(
             f"{wheelhouse.path} is not writable, so that a build could not be kept there.",
             hint="Choose another folder with --wheelhouse or SAGEFIX_WHEELHOUSE.",
         )
-    with Workplace(plan) as workplace:
+    with Workplace(plan, place=place) as workplace:
         if (workplace.waited or not rebuild) and (kept := _kept(wheelhouse, plan)) is not None:
             return Made(wheel=kept, plan=plan, compiled=False)
         finished = sorted(workplace.final.glob("*.whl"))

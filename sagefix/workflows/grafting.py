@@ -11,9 +11,7 @@ wheelhouse takes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextvars import copy_context
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +39,6 @@ from sagefix.workflows.situation import Situation
 
 _ONE_JOB = Jobs(count=1, limited_by="a graft")
 _DESCRIBE_S = 600.0
-_WAIT_S = 0.2
 # Build files may read them, too, and then hand nvcc a second time what it has found by itself. The user's are part of
 # the plan. https://docs.nvidia.com/cuda/cuda-compiler-driver-nvcc/#nvcc-environment-variables
 _READ_BY_NVCC = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS")
@@ -247,33 +244,6 @@ def graft(
         )
         workplace.sweep()
     return final
-
-
-class Ahead:
-    """Makes one grafted wheel while something else goes on; that takes a processor, and a verification the GPU."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._commit = ""
-        self._made: Future[Path] | None = None
-
-    def start(self, commit: str, make: Callable[[], Path]) -> None:
-        """Begin; progress goes where it went."""
-        self._commit, self._made = commit, self._pool.submit(copy_context().run, make)
-
-    def take(self, commit: str) -> Path | None:
-        """Return the wheel that was begun for a commit, once it is there; None when none was. Raises as ``make``."""
-        if self._made is None or self._commit != commit:
-            return None
-        made, self._made = self._made, None
-        # In short waits: Ctrl-C that comes just before a wait does not end one without limit.
-        while wait([made], timeout=_WAIT_S).not_done:
-            pass
-        return made.result()
-
-    def close(self) -> None:
-        """End; what was begun takes some seconds at most."""
-        self._pool.shutdown(cancel_futures=True)
 
 
 def _unpack(donor: Path, folder: Path) -> tuple[dict[str, str], str]:

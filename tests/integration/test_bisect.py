@@ -18,6 +18,7 @@ from histories import History, git, make_history, write_manifest
 from sagefix.errors import WheelhouseError
 from sagefix.pins.load import load_pin
 from sagefix.source.history import read_history
+from sagefix.targets.host import cores
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.workflows.bisect_wheels import WheelJudge
 from sagefix.workflows.bisection import Asked
@@ -350,7 +351,11 @@ def test_other_native_sources_are_compiled_and_a_broken_build_is_skipped(
     own.commit("bad")
     use(own, tmp_path, monkeypatch)
     words = ("--level", "numerics", "--python", python_of(base_target))
-    result = bisect(sagefix, own, *words, bad="bad").result
+    said = bisect(sagefix, own, *words, bad="bad")
+    # The next compilation goes on beside the first where a second core is idle.
+    beside = f"Compiling {own['flags'][:7]} beside {own['good'][:7]}." in said.err
+    assert beside == (cores() >= 2 and "MAX_JOBS" not in os.environ)
+    result = said.result
     rows = rows_of(own, result)
     assert {name: row["made"] for name, row in rows.items()} == {
         "good": "built", "flags": "built", "comment": "", "uncompilable": "", "bad": "grafted",
@@ -386,10 +391,10 @@ def test_a_graft_is_byte_for_byte_the_build_but_for_its_record(
         asked = Asked(good="", bad="", level="import", share=share, fresh=True)
         judge = WheelJudge(request, asked, pin, found, found.changes)
         try:
-            judge._wheel(by_commit[history["good"]])
+            judge._wheel(by_commit[history["good"]], ())
             # Other Python files, another README, and so another METADATA.
             for name in ("broken", "last"):
-                wheel, how = judge._wheel(by_commit[history[name]])
+                wheel, how = judge._wheel(by_commit[history[name]], ())
                 assert how == ("grafted" if share else "built")
                 wheels.append(shutil.copy(wheel, tmp_path / f"{name}-{share}-{wheel.name}"))
         finally:

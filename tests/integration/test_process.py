@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sagefix.errors import ProcessError
-from sagefix.process import end_session, find_program, run, session_members
+from sagefix.process import Stop, end_session, find_program, run, session_members, stoppable
 
 # Two children in process groups of their own, as ninja starts compilers; their numbers go to the file named first.
 _PARENT = """
@@ -158,3 +158,24 @@ def test_who_ends_a_session_asks_each_program_once(tmp_path: Path) -> None:
     waiter.join()
     assert asked.read_text() == "ready asked "
     assert child.returncode == 0
+
+
+def test_what_another_thread_began_can_be_ended_and_begins_no_more(tmp_path: Path) -> None:
+    stop, noted, ended = Stop(), tmp_path / "pids", threading.Event()
+
+    def work() -> None:
+        with stoppable(stop):
+            for name in (noted, tmp_path / "later"):
+                with pytest.raises(ProcessError):
+                    run([sys.executable, "-c", _PARENT, str(name), "stay"])
+            ended.set()
+
+    beside = threading.Thread(target=work)
+    beside.start()
+    pids = _pids(noted)
+    assert pids and all(map(_alive, pids))
+    stop.end()
+    beside.join(20)
+    assert ended.is_set() and _gone(pids)
+    # A program that is not part of the work goes on.
+    assert run([sys.executable, "-c", "print(1)"]).stdout == "1\n"
