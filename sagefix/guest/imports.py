@@ -31,6 +31,7 @@ def leave_script_folder() -> None:
 
 leave_script_folder()
 
+import gc  # noqa: E402
 import importlib  # noqa: E402
 import importlib.machinery  # noqa: E402
 import importlib.util  # noqa: E402
@@ -45,6 +46,8 @@ def main() -> None:
     # The answer keeps standard output for itself.
     answer = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
+    # What is imported stays; looking for garbage in it takes a sixth of the time.
+    gc.disable()
     answer.write("\n%s\n%s\n%s\n" % (BEGIN, json.dumps(work(json.loads(sys.argv[1]))), END))
     answer.flush()
     # Nothing is left to do, and some libraries crash while they are taken down.

@@ -61,9 +61,10 @@ def verify(
         devices = devices_of(pin, target, gpu) if computing else ()
         with progress.task("Verify"), _readable():
             modules = extensions.read_modules(installed, target.interpreter)
-            if "static" in wanted:
-                checks += _static(pin, target, revision, installed, modules)
             names = [importing.module_name(installed, path) for path in modules.paths]
+
+            def reads() -> list[Check]:
+                return _static(pin, target, revision, installed, modules) if "static" in wanted else []
 
             def imports(stop: threading.Event) -> list[Check]:
                 if "import" not in wanted:
@@ -71,10 +72,12 @@ def verify(
                 return importing.check_imports(pin, target.interpreter, installed, modules.paths, stop=stop)
 
             if computing is None:
-                checks += imports(threading.Event())
+                checks += [*reads(), *imports(threading.Event())]
             else:
-                imported, proof = _together(imports, lambda: prove(pin, target, computing, devices, names))
-                checks += imported
+                read, imported, proof = _together(
+                    reads, imports, lambda: prove(pin, target, computing, devices, names)
+                )
+                checks += [*read, *imported]
                 proof = _worth_telling(pin, imported, proof)
     checks += proof.checks
     return Verdict(
@@ -96,22 +99,24 @@ def verify(
 
 
 def _together(
-    imports: Callable[[threading.Event], list[Check]], compute: Callable[[], Proof]
-) -> tuple[list[Check], Proof]:
-    """Import and compute at the same time, since each waits for torch to be loaded for longest."""
+    reads: Callable[[], list[Check]],
+    imports: Callable[[threading.Event], list[Check]],
+    compute: Callable[[], Proof],
+) -> tuple[list[Check], list[Check], Proof]:
+    """Read, import and compute at the same time: the last two wait for torch to be loaded for longest."""
     stop = threading.Event()
-    # The reporter of progress travels in the context.
-    context = contextvars.copy_context()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        beside = pool.submit(context.run, imports, stop)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        # The reporter of progress travels in the context.
+        imported = pool.submit(contextvars.copy_context().run, imports, stop)
+        read = pool.submit(contextvars.copy_context().run, reads)
         try:
             proof = compute()
-            while not beside.done():
-                wait((beside,), timeout=_WAIT_S)
+            while wait((imported, read), timeout=_WAIT_S).not_done:
+                pass
         except BaseException:
             stop.set()
             raise
-        return beside.result(), proof
+        return read.result(), imported.result(), proof
 
 
 def _worth_telling(pin: Pin, imported: Sequence[Check], proof: Proof) -> Proof:
