@@ -31,7 +31,7 @@ def test_everything_that_setuptools_would_ask_this_machine_is_answered() -> None
         "CXX": "aarch64-linux-gnu-g++",
         "LDSHARED": "aarch64-linux-gnu-gcc -shared",
         "LDCXXSHARED": "aarch64-linux-gnu-g++ -shared",
-        "LDFLAGS": "-Wl,--strip-all -L/cache/torch/lib '-L/cache/with space'",
+        "LDFLAGS": "-Wl,--strip-all -L/cache/torch/lib -L'/cache/with space'",
         "_PYTHON_HOST_PLATFORM": "linux-aarch64",
         "SETUPTOOLS_EXT_SUFFIX": ".cpython-312-aarch64-linux-gnu.so",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -122,17 +123,16 @@ def _find(
     platform: Platform, variable: str, program: str, language: str, env: Mapping[str, str]
 ) -> tuple[str, ...]:
     if env.get(variable, "").strip():
-        # What it is, a compiler at all, is found out in the way that any other is.
-        named = (find_c_compiler if variable == "CC" else find_host_compiler)(env)
-        command = named.command
+        # Whether it is a compiler at all is found out in the way that it is for any other.
+        (find_c_compiler if variable == "CC" else find_host_compiler)(env)
+        command = tuple(shlex.split(env[variable]))
     else:
-        triplets = (platform.triplet, *platform.other_triplets)
-        found = next(
-            (path for each in triplets if (path := find_program(f"{each}-{program}", env)) is not None), None
-        )
-        if found is None:
-            raise _missing(platform, f"{platform.triplet}-{program}", language)
-        command = (str(found),)
+        # By its name and not its path: torch writes it into the flags, which the record keeps.
+        names = [f"{each}-{program}" for each in (platform.triplet, *platform.other_triplets)]
+        name = next((each for each in names if find_program(each, env) is not None), None)
+        if name is None:
+            raise _missing(platform, names[0], language)
+        command = (name,)
     machine = _said([*command, "-dumpmachine"], env)
     if machine.partition("-")[0] != platform.machine:
         raise ToolchainError(
