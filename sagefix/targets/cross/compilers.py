@@ -7,6 +7,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -177,6 +178,16 @@ def _require_nvcc_ccbin(platform: Platform, env: Mapping[str, str]) -> None:
 
 def _try(platform: Platform, command: tuple[str, ...], language: str, env: Mapping[str, str]) -> None:
     """Compile and link a few lines: distributions have cross compilers for kernels, without a C library."""
+    if said := _trial(command, language, tuple(sorted(env.items()))):
+        raise ToolchainError(
+            f"{quote(command)} cannot build a {language} library for {platform.machine}: {said}",
+            hint=f"It may lack the C library of that machine. {_install(platform)}",
+        )
+
+
+@lru_cache(maxsize=16)
+def _trial(command: tuple[str, ...], language: str, env: tuple[tuple[str, str], ...]) -> str:
+    """Return why it does not work, nothing when it does; one process asks several times."""
     with tempfile.TemporaryDirectory(prefix="sagefix-cross-") as scratch:
         source = Path(scratch) / ("trial.c" if language == "C" else "trial.cpp")
         source.write_text(_TRIALS[language], encoding="ascii")
@@ -184,15 +195,11 @@ def _try(platform: Platform, command: tuple[str, ...], language: str, env: Mappi
         try:
             run(
                 [*command, "-fPIC", "-shared", str(source), "-o", output],
-                cwd=Path(scratch), env=env, timeout=_TIMEOUT_S,
+                cwd=Path(scratch), env=dict(env), timeout=_TIMEOUT_S,
             )  # fmt: skip
         except ProcessError as error:
-            said = " ".join(str(error.details.get("tail") or error.message).replace(scratch, "").split())
-            raise ToolchainError(
-                f"{quote(command)} cannot build a {language} library for {platform.machine}: {said}",
-                hint=f"It may lack the C library of that machine. {_install(platform)}",
-                details=error.details,
-            ) from error
+            return " ".join(str(error.details.get("tail") or error.message).replace(scratch, "").split())
+    return ""
 
 
 def _without_ignored(env: Mapping[str, str]) -> dict[str, str]:
