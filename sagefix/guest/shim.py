@@ -14,6 +14,9 @@ into every CUDA extension, with the functions that the linker wraps.
 
 ``objects``: an sccache that stands before every compiler, as ``program`` and ``variables``.
 
+``cross``: the build is for another platform than this process's. ``torch`` in it names the folders of the torch that
+is imported here and of the one to build against.
+
 ``extensions``: how many extensions are compiled at once. torch starts one ninja for each
 (https://github.com/pytorch/pytorch/blob/v2.11.0/torch/utils/cpp_extension.py, ``_run_ninja_build``), and their
 job limits multiply. Here they wait for each other and become one ninja with one limit and one counter.
@@ -239,6 +242,10 @@ def gather_ninja(expected: int) -> None:
 
 def main() -> None:
     facts = json.loads(os.environ.pop("SAGEFIX_SHIM", "{}"))
+    if facts.get("cross"):
+        from crossing import cross_compile
+
+        cross_compile(facts["cross"].get("torch", ()))
     if facts.get("fake_gpus"):
         answer_gpus(facts["archs"])
     if facts.get("torch"):

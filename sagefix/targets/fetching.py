@@ -19,6 +19,7 @@ import msgspec
 from sagefix.errors import DiskError, ProcessError, RemoteIndexError, SagefixError, ToolchainError
 from sagefix.process import find_program, run
 from sagefix.progress import Task, task
+from sagefix.targets.tags import platform_tags
 
 _RESOLVE_TIMEOUT_S = 600.0
 # Settings of the user's that would lead packages elsewhere, or change what is asked for.
@@ -47,6 +48,34 @@ class Fetcher(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["uv", "pip"]
     program: tuple[str, ...]
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """Another Python on another machine that packages are for: ``python`` like ``"3.12"``, ``machine`` like
+    ``"aarch64"``, ``glibc`` like ``"2.35"``.
+    """
+
+    python: str
+    machine: str
+    glibc: str
+
+    def options(self, kind: str) -> list[str]:
+        """Return the options by which uv or pip chooses wheels for it; only wheels can be chosen so."""
+        major, minor = self.python.split(".")[:2]
+        if kind == "uv":
+            newest = self.glibc.replace(".", "_")
+            return [
+                "--python-platform",
+                f"{self.machine}-manylinux_{newest}",
+                "--python-version",
+                f"{major}.{minor}",
+            ]
+        # pip does not expand a platform downward: https://github.com/pypa/pip/issues/10760
+        tags = platform_tags(f"linux_{self.machine}", glibc=self.glibc)
+        return [
+            "--python-version", f"{major}.{minor}", "--implementation", "cp", "--abi", f"cp{major}{minor}", "--abi",
+            "abi3", "--abi", "none", *(word for tag in tags for word in ("--platform", tag)),
+        ]  # fmt: skip
 
 
 class Locked(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +108,16 @@ def find_fetcher() -> Fetcher:
     )
 
 
-def resolve(fetcher: Fetcher, requirements: Sequence[str], what: str, *, offline: bool) -> tuple[Locked, ...]:
-    """Return the exact versions, with hashes, that requirements come to on this machine; nothing is installed.
+def resolve(
+    fetcher: Fetcher,
+    requirements: Sequence[str],
+    what: str,
+    *,
+    offline: bool,
+    elsewhere: Elsewhere | None = None,
+) -> tuple[Locked, ...]:
+    """Return the exact versions, with hashes, that requirements come to on this machine, or ``elsewhere``; nothing is
+    installed.
 
     ``what`` is what it is for, in messages. Only wheels count. Raises :class:`RemoteIndexError` when the
     index cannot be reached, :class:`ToolchainError` when it has no such versions.
@@ -93,13 +130,14 @@ def resolve(fetcher: Fetcher, requirements: Sequence[str], what: str, *, offline
             command = [
                 *fetcher.program, "pip", "compile", "--quiet", "--generate-hashes", "--no-header",
                 "--no-annotate", "--only-binary", ":all:", "--python", sys.executable,
-                "--output-file", str(answer), str(asked),
+                *(elsewhere.options("uv") if elsewhere else []), "--output-file", str(answer), str(asked),
             ]  # fmt: skip
         else:
             # https://pip.pypa.io/en/stable/reference/installation-report/
             command = [
                 *fetcher.program, "install", "--dry-run", "--ignore-installed", "--quiet", "--only-binary",
-                ":all:", "--report", str(answer), "--requirement", str(asked),
+                ":all:", *([*elsewhere.options("pip"), "--target", str(folder / "target")] if elsewhere else []),
+                "--report", str(answer), "--requirement", str(asked),
             ]  # fmt: skip
         with task(f"Choosing {what}"):
             call(command, what, offline=offline, cwd=folder, timeout=_RESOLVE_TIMEOUT_S)
@@ -133,9 +171,17 @@ def _read_report(text: str) -> tuple[Locked, ...]:
     return tuple(sorted(locked, key=lambda each: each.name))
 
 
-def unpack(fetcher: Fetcher, locked: Sequence[Locked], folder: Path, what: str, *, offline: bool) -> None:
+def unpack(
+    fetcher: Fetcher,
+    locked: Sequence[Locked],
+    folder: Path,
+    what: str,
+    *,
+    offline: bool,
+    elsewhere: Elsewhere | None = None,
+) -> None:
     """Fetch packages at exact versions into a folder, which becomes like a site-packages, and check their
-    hashes.
+    hashes; those for ``elsewhere``, if that is given.
 
     Raises as :func:`resolve` does.
     """
@@ -148,6 +194,7 @@ def unpack(fetcher: Fetcher, locked: Sequence[Locked], folder: Path, what: str, 
         "--only-binary",
         ":all:",
         *hashes,
+        *(elsewhere.options(fetcher.kind) if elsewhere else []),
         "--target",
         str(folder),
         "--requirement",

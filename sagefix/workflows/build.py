@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from sagefix.archs import parse_archs
 from sagefix.building.backend import Workplace, require_disk, run_backend
+from sagefix.building.cross import cross_variables
 from sagefix.building.objects import Objects, find_object_cache
 from sagefix.building.plan import Plan, make_plan
 from sagefix.checks import Check, failures
@@ -23,17 +24,17 @@ from sagefix.settings import cache_dir
 from sagefix.source.export import commit_time, export
 from sagefix.source.fetch import fetch
 from sagefix.targets.compilers import find_c_compiler
-from sagefix.targets.cuda import Toolkit, find_host_compiler, library_folders, require_toolkit
+from sagefix.targets.cross.compilers import tool_environment
+from sagefix.targets.cuda import Toolkit, find_host_compiler, require_toolkit
 from sagefix.targets.host import Jobs, compile_jobs, cores, memory
-from sagefix.targets.model import Target
 from sagefix.targets.needs import require_packages, require_python_h
 from sagefix.targets.toolchain import choose_toolkit
 from sagefix.wheelhouse.model import PROOFS_SUFFIX
 from sagefix.wheelhouse.proving import CPU, FAILED, standing_on
 from sagefix.wheelhouse.store import Wheelhouse
-from sagefix.wheels.checking import check_wheel
 from sagefix.wheels.model import Facts
 from sagefix.wheels.statement import SUFFIX as STATEMENT_SUFFIX
+from sagefix.workflows.checked import check_build
 from sagefix.workflows.recording import Build, finish_build, hash_sources, now
 from sagefix.workflows.situation import Situation
 
@@ -61,10 +62,12 @@ def plan_build(situation: Situation, *, fetch_tools: bool = True) -> tuple[Plan,
 
     Without ``fetch_tools`` it is only looked up, and the toolkit that comes back is not ``here``.
     """
-    require_packages(situation.target.interpreter, situation.pin.build.requires)
+    interpreter = situation.target.interpreter
+    require_packages(interpreter.builder, situation.pin.build.requires)
     cuda = situation.pin.device == "cuda"
-    compiler = find_host_compiler(os.environ) if cuda else find_c_compiler(os.environ)
-    toolkit = _toolkit(situation, fetch=fetch_tools) if cuda else None
+    tools = tool_environment(interpreter, os.environ)
+    compiler = find_host_compiler(tools) if cuda else find_c_compiler(tools)
+    toolkit = _toolkit(situation, tools, fetch=fetch_tools) if cuda else None
     plan = make_plan(
         situation.pin,
         situation.revision,
@@ -73,18 +76,21 @@ def plan_build(situation: Situation, *, fetch_tools: bool = True) -> tuple[Plan,
         compiler=compiler,
         fixes=situation.fixes,
         manylinux=situation.manylinux,
+        tools=tools,
     )
+    if plan.cross is not None:
+        note(f"Cross build for {plan.cross.platform} with {plan.cross.cc} and {plan.python}")
     return plan, toolkit
 
 
-def _toolkit(situation: Situation, *, fetch: bool) -> Toolkit:
+def _toolkit(situation: Situation, tools: Mapping[str, str], *, fetch: bool) -> Toolkit:
     toolkit, _ = choose_toolkit(
         situation.cuda,
         situation.target.interpreter,
         situation.pin,
         situation.recipe,
         situation.target.archs,
-        os.environ,
+        tools,
         offline=situation.offline,
         fetch=fetch,
     )
@@ -101,7 +107,7 @@ def require_tools(situation: Situation, toolkit: Toolkit | None) -> None:
             situation.pin,
             situation.recipe,
             situation.target.archs,
-            os.environ,
+            tool_environment(situation.target.interpreter, os.environ),
         )
 
 
@@ -184,7 +190,7 @@ def _compile(
         )
         workplace.final.mkdir(parents=True)
         final = finish_build(finished, workplace.final)
-        checks = _check(final, plan, situation.target, toolkit)
+        checks = check_build(final, plan, situation.target, toolkit, wheelhouse)
     bad = failures(checks)
     if bad:
         raise WheelError(
@@ -231,25 +237,11 @@ def _jobs(pin: Pin, source: Path, archs: int) -> Jobs:
     )
 
 
-def _check(wheel: Path, plan: Plan, target: Target, toolkit: Toolkit | None) -> tuple[Check, ...]:
-    return check_wheel(
-        wheel,
-        extensions=plan.identity.extensions,
-        archs=target.archs,
-        gencodes=plan.identity.gencodes,
-        archs_of={
-            name: parse_archs(";".join(archs)) for name, archs in plan.identity.archs_of.items() if archs
-        },
-        wraps=tuple(wrap for fix in plan.fix_sources for wrap in fix.wraps),
-        libraries=library_folders(target.interpreter, toolkit, os.environ),
-        machine=target.interpreter.machine,
-        ext_suffix=target.interpreter.ext_suffix,
-    )
-
-
 def plan_command(plan: Plan) -> str:
     """Return what a build of the plan comes to, as one would type it in the source; the shim does the rest."""
     variables = {"TORCH_CUDA_ARCH_LIST": ";".join(plan.identity.archs), "CUDA_HOME": plan.toolkit}
+    if plan.cross is not None:
+        variables |= cross_variables(plan.cross, {}, Path())
     words = [f"{name}={shlex.quote(value)}" for name, value in variables.items() if value]
     return " ".join(
         [*words, quote([plan.python, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "."])]
