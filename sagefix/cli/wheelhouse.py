@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from sagefix.cli import options
+from sagefix.cli import choose, options
 from sagefix.cli.output import running
 
 app = typer.Typer(help="The wheels that are kept.", no_args_is_help=True, rich_markup_mode=None)
+choose.register(app)
 
 
 @app.command(

@@ -36,6 +36,13 @@ class TorchRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sources: tuple[str, ...]
 
 
+class NewAbi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The minor release of torch from which on all of its wheels for Linux have the new C++ string ABI."""
+
+    since: str
+    sources: tuple[str, ...]
+
+
 class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A kind of machine, named as ``platform.machine()`` does, and the CI runner that is one."""
 
@@ -74,6 +81,7 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What ``manifests/matrix.toml`` says."""
 
     schema: Literal[1]
+    cxx11_abi: NewAbi | None = None
     torch: tuple[TorchRelease, ...] = ()
     platform: tuple[Platform, ...] = ()
     wanted: tuple[Wanted, ...] = ()
@@ -82,6 +90,11 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def torch_of(self, release: str) -> TorchRelease | None:
         """Return what is known of a minor release of torch (``"2.11"``), or None."""
         return next((row for row in self.torch if row.release == release), None)
+
+    def has_new_abi(self, release: str) -> bool | None:
+        """Tell whether the wheels of a release of torch have the new C++ string ABI; None: that is not known."""
+        known = self.cxx11_abi is not None and _numbers(release) >= _numbers(self.cxx11_abi.since)
+        return True if known else None
 
     def platform_of(self, name: str) -> Platform | None:
         """Return a platform by its name, or None."""
@@ -131,6 +144,8 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
     yield from _twice("torch", "release", [row.release for row in matrix.torch])
     yield from _twice("platform", "name", [row.name for row in matrix.platform])
     known = {row.name for row in matrix.platform}
+    if matrix.cxx11_abi is not None:
+        yield from _like(_RELEASE, ("cxx11_abi", "since"), matrix.cxx11_abi.since, "a release such as '2.11'")
     for index, row in enumerate(matrix.torch):
         at = ("torch", index)
         yield from _like(_RELEASE, (*at, "release"), row.release, "a release such as '2.11'")
@@ -157,6 +172,10 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
         for index, sources in enumerate(told):
             if not sources:
                 yield (table, index, "sources"), "must name at least one source"
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
 
 
 def _lists(at: KeyPath, row: Wanted | Exclude, platforms: set[str]) -> Iterator[Problem]:

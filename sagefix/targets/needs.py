@@ -40,6 +40,16 @@ def install_command(interpreter: Interpreter, packages: Sequence[str]) -> str:
     return quote(["uv", "pip", "install", "--python", interpreter.executable, *packages])
 
 
+def require_present(interpreter: Interpreter) -> None:
+    """Raise :class:`TargetError` for a target that is described and not here: nothing can be run in it."""
+    if not interpreter.executable:
+        raise TargetError(
+            f"Python {interpreter.version} on {interpreter.platform_tag} is described, and not on this machine: "
+            "nothing can be run in it, and nothing installed.",
+            hint="Run the command where that Python is.",
+        )
+
+
 def check_python(interpreter: Interpreter, pin: Pin) -> Check:
     """Say whether the pin can be built for this Python."""
     from packaging.specifiers import SpecifierSet

@@ -17,6 +17,7 @@ from sagefix.process import run
 from sagefix.targets.guests import guest_environment
 from sagefix.targets.interpreter import probe
 from sagefix.targets.model import Interpreter
+from sagefix.targets.needs import require_present
 
 _SITES = ("site-packages", "dist-packages")
 _INFOS = (".dist-info", ".egg-info", ".egg-link")
@@ -27,8 +28,9 @@ def make_throwaway(interpreter: Interpreter, folder: Path, *, project: str, pack
     """Make an environment in a folder of the cache, which is emptied first; return its interpreter.
 
     Links lead to everything in the import folders of ``interpreter`` but the distribution ``project`` and the
-    package ``package``. Raises :class:`TargetError`: that Python cannot make a virtual environment.
+    package ``package``. Raises :class:`TargetError`: that Python is not here, or cannot make a virtual environment.
     """
+    require_present(interpreter)
     remove_tree(folder)
     # Of the target itself: a virtual environment made by one has the same Python below it.
     command = [interpreter.executable, "-I", "-m", "venv", "--without-pip", str(folder)]
