@@ -11,7 +11,6 @@ from sagefix.cli import choose, options
 from sagefix.cli.output import running
 
 app = typer.Typer(help="The wheels that are kept.", no_args_is_help=True, rich_markup_mode=None)
-choose.register(app)
 
 
 @app.command(
@@ -261,3 +260,6 @@ def record(
             written,
             lambda console: console.print("\n".join(f"Wrote {path}" for path in written), soft_wrap=True),
         )
+
+
+choose.register(app)

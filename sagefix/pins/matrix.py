@@ -144,8 +144,7 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
     yield from _twice("torch", "release", [row.release for row in matrix.torch])
     yield from _twice("platform", "name", [row.name for row in matrix.platform])
     known = {row.name for row in matrix.platform}
-    if matrix.cxx11_abi is not None:
-        yield from _like(_RELEASE, ("cxx11_abi", "since"), matrix.cxx11_abi.since, "a release such as '2.11'")
+    yield from _told(matrix)
     for index, row in enumerate(matrix.torch):
         at = ("torch", index)
         yield from _like(_RELEASE, (*at, "release"), row.release, "a release such as '2.11'")
@@ -164,6 +163,14 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
                 yield ("wanted", index, field), "must name at least one"
     for index, exclude in enumerate(matrix.exclude):
         yield from _lists(("exclude", index), exclude, known)
+
+
+def _told(matrix: Matrix) -> Iterator[Problem]:
+    """Every fact names where it was read."""
+    if (abi := matrix.cxx11_abi) is not None:
+        yield from _like(_RELEASE, ("cxx11_abi", "since"), abi.since, "a release such as '2.11'")
+        if not abi.sources:
+            yield ("cxx11_abi", "sources"), "must name at least one source"
     for table, told in (
         ("torch", [row.sources for row in matrix.torch]),
         ("platform", [row.sources for row in matrix.platform]),

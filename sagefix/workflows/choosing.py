@@ -98,13 +98,15 @@ def choose(request: Request, cuda: str = "", *, require_proof: bool = False) -> 
 
 def nothing_fits(chosen: Chosen) -> NoWheelError:
     """Return the error that none of the wheels at hand fits, with how to come by one."""
+    wanted = f"{chosen.platform} with Python {chosen.python}" + (
+        f" and torch {chosen.torch}" if chosen.torch else ""
+    )
     count = len(chosen.decisions)
-    among = f"None of {count} wheels" if count > 1 else "The one wheel at hand does not fit" if count else ""
-    said = f"{among} fits" if count > 1 else among or f"There is no wheel of {chosen.project} at hand"
     return NoWheelError(
-        f"{said} for {chosen.platform}, Python {chosen.python}"
-        + (f", torch {chosen.torch}." if chosen.torch else "."),
-        hint=f"It can be built here: {chosen.build}"
+        f"None of {count} wheels of {chosen.project} at hand fits {wanted}."
+        if count
+        else f"There is no wheel of {chosen.project} at hand.",
+        hint=f"To build it: {chosen.build}"
         if chosen.build
         else f"It cannot be built: {chosen.cannot_build}.",
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -16,9 +15,9 @@ from sagefix.pins.load import load_pin
 from sagefix.pins.matrix import Cell, load_matrix
 from sagefix.pins.model import Pin, Revision
 from sagefix.progress import task, warn
+from sagefix.targets.cross.expected import expected_interpreter
 from sagefix.targets.interpreter import find_python, probe
 from sagefix.targets.model import Interpreter, Target, Torch
-from sagefix.targets.tags import platform_tag, platform_tags, wheel_tags
 from sagefix.wheelhouse.remote import candidates
 from sagefix.wheelhouse.select import select
 from sagefix.wheelhouse.web import MissingError
@@ -190,38 +189,13 @@ def described(cell: Cell) -> Target:
     """Return the target of a cell as far as choosing a wheel needs it; it may not exist on this machine."""
     torch = None
     if cell.torch:
-        # The wheels of every torch in the table have the new C++ string ABI:
-        # https://github.com/pytorch/pytorch/issues/146015
+        # The wheels of every torch in the matrix have the new C++ string ABI; see cxx11_abi there.
         torch = Torch(version=cell.torch_version or cell.torch, cuda=cell.cuda, cxx11_abi=True, folder="")
-    own = platform_tag(f"linux-{cell.platform}")
-    interpreter = Interpreter(
-        executable="",
-        version=cell.python,
-        implementation="cpython",
-        machine=cell.platform,
-        prefix="",
-        base_prefix="",
-        platform_tag=own,
-        python_tag=cell.abi.rstrip("td"),
-        abi_tag=cell.abi,
-        tags=_tags(cell.python, cell.abi, own),
-        glibc=_ANY_GLIBC,
-        ext_suffix="",
-        purelib="",
-        platlib="",
-        sys_path=(),
-        python_h="",
-        externally_managed=False,
-        packages={},
-        torch=torch,
+    interpreter = expected_interpreter(
+        cell.platform, cell.python, glibc=_ANY_GLIBC, abi=cell.abi, torch=torch
     )
     archs = parse_archs(cell.archs) if cell.archs else ()
     return Target(interpreter=interpreter, archs=archs, archs_from="matrix")
-
-
-@lru_cache(maxsize=64)
-def _tags(python: str, abi: str, own: str) -> tuple[str, ...]:
-    return wheel_tags(python, [abi], platform_tags(own, glibc=_ANY_GLIBC))
 
 
 def _offered(url: str, project: str) -> list[Facts]:
