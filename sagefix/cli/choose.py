@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     )(choose)
 
 
-# The Python, the torch and its CUDA are named unlike the options of other commands on purpose: a settings file says
+# What describes the target is named unlike the options of other commands on purpose: a settings file says
 # what there is on this machine, and this command asks about another one.
 def choose(
     platform: Annotated[
@@ -50,7 +50,7 @@ def choose(
             show_default=False,
         ),
     ] = None,
-    arch: Annotated[
+    target_arch: Annotated[
         str | None,
         typer.Option("--arch", help="Compute capability of its GPU: 9.0 (lists, too).", show_default=False),
     ] = None,
@@ -87,7 +87,7 @@ def choose(
                 ref=ref,
                 source=source,
                 python=target_python,
-                arch=arch,
+                arch=target_arch,
                 wheelhouse=wheelhouse,
                 index=tuple(index or ()),
                 offline=offline,
