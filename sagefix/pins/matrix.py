@@ -44,10 +44,14 @@ class NewAbi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A kind of machine, named as ``platform.machine()`` does, and the CI runner that is one."""
+    """A kind of machine, named as ``platform.machine()`` does, and the CI runner that is one.
+
+    ``cross`` is the kind that builds its wheels by cross build; empty: a machine of its own kind builds them.
+    """
 
     name: str
     runner: str
+    cross: str = ""
     sources: tuple[str, ...]
 
 
@@ -111,7 +115,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     ``id`` names it in files, tables and CI (``cp312-torch2.11-cu130-sm90-x86_64``). ``python`` is ``"3.12"``,
     ``abi`` the tag of what is built (``cp312``), ``interpreter`` the Python to build with when one was named.
     ``torch`` is a minor release, ``torch_version`` the whole version, ``cuda`` the CUDA of its wheel; all empty for
-    a pin that needs no torch. ``archs`` is in the form of ``--arch``. ``reason`` says why a cell is impossible.
+    a pin that needs no torch. ``archs`` is in the form of ``--arch``. ``host`` is the kind of machine that builds it:
+    where it is another than ``platform``, by cross build. ``runner`` is a CI runner of that kind. ``reason`` says why a
+    cell is impossible.
     """
 
     id: str
@@ -123,10 +129,16 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     torch_version: str = ""
     cuda: str = ""
     platform: str
+    host: str = ""
     runner: str = ""
     archs: str = ""
     status: Literal["possible", "impossible"] = "possible"
     reason: str = ""
+
+    @property
+    def cross(self) -> bool:
+        """Whether a machine of another kind builds it."""
+        return self.host not in ("", self.platform)
 
 
 def load_matrix(folder: Path | None = None) -> Matrix:
@@ -145,6 +157,7 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
     yield from _twice("platform", "name", [row.name for row in matrix.platform])
     known = {row.name for row in matrix.platform}
     yield from _told(matrix)
+    yield from _crossing(matrix)
     for index, row in enumerate(matrix.torch):
         at = ("torch", index)
         yield from _like(_RELEASE, (*at, "release"), row.release, "a release such as '2.11'")
@@ -163,6 +176,12 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
                 yield ("wanted", index, field), "must name at least one"
     for index, exclude in enumerate(matrix.exclude):
         yield from _lists(("exclude", index), exclude, known)
+
+
+def _crossing(matrix: Matrix) -> Iterator[Problem]:
+    for index, row in enumerate(matrix.platform):
+        if row.cross and (row.cross == row.name or matrix.platform_of(row.cross) is None):
+            yield ("platform", index, "cross"), f"there is no other platform {row.cross!r}"
 
 
 def _told(matrix: Matrix) -> Iterator[Problem]:

@@ -180,6 +180,7 @@ def _job(found: Found, pin: Pin, order: Order, share: Share, logs: Path, group: 
         build += ["--cuda", order.cuda]
     if order.source:
         build += ["--source", order.source]
+    build += ["--platform", f"linux_{cell.platform}"] if cell.cross else []
     build += ["--offline"] if order.offline else []
     build += ["--allow-known-bad"] if order.allow_known_bad else []
     build += [] if order.fixes else ["--no-fixes"]
@@ -188,7 +189,9 @@ def _job(found: Found, pin: Pin, order: Order, share: Share, logs: Path, group: 
     return CellJob(
         cell=cell,
         build=tuple(build),
-        gate=("verify", "--level", "static", *common) if order.gate else (),
+        gate=("verify", "--level", "static", *common) if order.gate and not cell.cross else (),
+        files_gate=order.gate and cell.cross,
+        offline=order.offline,
         environment={"MAX_JOBS": str(share.jobs_each)} if share.jobs_each else {},
         log=str(logs / f"{cell.id}.log"),
         group=str(group.folder) if group else "",
