@@ -94,7 +94,7 @@ def require_writable(interpreter: Interpreter, *, break_system: bool) -> None:
 
     https://packaging.python.org/en/latest/specifications/externally-managed-environments/
     """
-    require_present(interpreter)
+    require_present(interpreter, "An installation")
     if interpreter.externally_managed and not break_system:
         raise InstallError(
             f"{interpreter.executable} is managed by the operating system, which asks not to install into it.",

@@ -38,6 +38,8 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     order. ``python_h`` is the path of the header (empty: not there), ``include`` the folder it belongs in,
     ``scripts`` that of programs such as ninja. ``torch_error`` says why ``torch`` is None although files of
     it are there. ``build_flags`` are the compilers and flags that this Python gives to every extension it builds.
+    ``built_by`` is set for a Python of another platform, which is described and not present: the interpreter of this
+    machine, of the same version and torch, whose setuptools builds for it. ``executable`` then names no file.
     """
 
     executable: str
@@ -63,6 +65,12 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     include: str = ""
     scripts: str = ""
     build_flags: dict[str, str] = {}
+    built_by: Interpreter | None = None
+
+    @property
+    def builder(self) -> Interpreter:
+        """The interpreter that drives a build for this one: itself, unless it is described."""
+        return self.built_by or self
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ def make_throwaway(interpreter: Interpreter, folder: Path, *, project: str, pack
     Links lead to everything in the import folders of ``interpreter`` but the distribution ``project`` and the
     package ``package``. Raises :class:`TargetError`: that Python is not here, or cannot make a virtual environment.
     """
-    require_present(interpreter)
+    require_present(interpreter, "A throw-away environment")
     remove_tree(folder)
     # Of the target itself: a virtual environment made by one has the same Python below it.
     command = [interpreter.executable, "-I", "-m", "venv", "--without-pip", str(folder)]

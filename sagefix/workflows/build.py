@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from sagefix.settings import cache_dir
 from sagefix.source.export import commit_time, export
 from sagefix.source.fetch import fetch
 from sagefix.targets.compilers import find_c_compiler
+from sagefix.targets.cross.compilers import tool_environment
 from sagefix.targets.cuda import Toolkit, find_host_compiler, library_folders, require_toolkit
 from sagefix.targets.host import Jobs, compile_jobs, cores, memory
 from sagefix.targets.model import Target
@@ -61,10 +63,12 @@ def plan_build(situation: Situation, *, fetch_tools: bool = True) -> tuple[Plan,
 
     Without ``fetch_tools`` it is only looked up, and the toolkit that comes back is not ``here``.
     """
-    require_packages(situation.target.interpreter, situation.pin.build.requires)
+    interpreter = situation.target.interpreter
+    require_packages(interpreter.builder, situation.pin.build.requires)
     cuda = situation.pin.device == "cuda"
-    compiler = find_host_compiler(os.environ) if cuda else find_c_compiler(os.environ)
-    toolkit = _toolkit(situation, fetch=fetch_tools) if cuda else None
+    tools = tool_environment(interpreter, os.environ)
+    compiler = find_host_compiler(tools) if cuda else find_c_compiler(tools)
+    toolkit = _toolkit(situation, tools, fetch=fetch_tools) if cuda else None
     plan = make_plan(
         situation.pin,
         situation.revision,
@@ -73,18 +77,21 @@ def plan_build(situation: Situation, *, fetch_tools: bool = True) -> tuple[Plan,
         compiler=compiler,
         fixes=situation.fixes,
         manylinux=situation.manylinux,
+        tools=tools,
     )
+    if plan.cross is not None:
+        note(f"Cross build for {plan.cross.platform} with {plan.cross.cc} and {plan.python}")
     return plan, toolkit
 
 
-def _toolkit(situation: Situation, *, fetch: bool) -> Toolkit:
+def _toolkit(situation: Situation, tools: Mapping[str, str], *, fetch: bool) -> Toolkit:
     toolkit, _ = choose_toolkit(
         situation.cuda,
         situation.target.interpreter,
         situation.pin,
         situation.recipe,
         situation.target.archs,
-        os.environ,
+        tools,
         offline=situation.offline,
         fetch=fetch,
     )
@@ -101,7 +108,7 @@ def require_tools(situation: Situation, toolkit: Toolkit | None) -> None:
             situation.pin,
             situation.recipe,
             situation.target.archs,
-            os.environ,
+            tool_environment(situation.target.interpreter, os.environ),
         )
 
 
