@@ -51,9 +51,7 @@ class Cross(msgspec.Struct, frozen=True, kw_only=True):
     pyconfig: tuple[str, ...] = ()
 
 
-def make_cross(
-    interpreter: Interpreter, toolkit: Toolkit | None, tools: Mapping[str, str]
-) -> Cross | None:
+def make_cross(interpreter: Interpreter, toolkit: Toolkit | None, tools: Mapping[str, str]) -> Cross | None:
     """Return how a described target is built for; None for any other. ``tools`` is the environment in which its
     compilers were found (:func:`~sagefix.targets.cross.compilers.tool_environment`).
     """

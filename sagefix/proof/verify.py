@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ def verify(
     wheel_sha256: str = "",
     gpu: int | None = None,
     skip: Collection[Level] = (),
+    libraries: Sequence[Path] = (),
 ) -> Verdict:
     """Judge what is installed under the pin's name in the target, up to a level.
 
@@ -46,6 +48,7 @@ def verify(
     built for. ``wheel_sha256`` is the wheel it came from, where the caller knows it. The levels ``numerics`` and
     ``full`` compute on every GPU of the target, or on the one of the index ``gpu``. ``skip`` leaves out levels
     before the last; that something is installed once is looked at all the same, and the verdict says what is missing.
+    ``libraries`` are folders of what it is linked with, for a target that is described and not here.
 
     Nothing of the target is changed, and level ``static`` runs nothing in it. A negative outcome is a
     verdict, not an error; :class:`TargetError` is raised for files that this user may not read, and
@@ -62,7 +65,7 @@ def verify(
         with progress.task("Verify"), _readable():
             modules = extensions.read_modules(installed, target.interpreter)
             if "static" in wanted:
-                checks += _static(pin, target, revision, installed, modules)
+                checks += _static(pin, target, revision, installed, modules, libraries)
             names = [importing.module_name(installed, path) for path in modules.paths]
 
             def imports(stop: threading.Event) -> list[Check]:
@@ -156,7 +159,12 @@ def _imported(pin: Pin, copies: Copies) -> Installed | None:
 
 
 def _static(
-    pin: Pin, target: Target, revision: Revision | None, installed: Installed, modules: extensions.Modules
+    pin: Pin,
+    target: Target,
+    revision: Revision | None,
+    installed: Installed,
+    modules: extensions.Modules,
+    libraries: Sequence[Path],
 ) -> list[Check]:
     interpreter = target.interpreter
     identity = identify(pin, installed, revision)
@@ -177,5 +185,5 @@ def _static(
     if pin.device == "cuda":
         checks.append(extensions.check_gpu_code(modules, promised, archs))
         checks += extensions.check_fixes(pin, modules)
-    checks.append(extensions.check_symbols(modules, interpreter))
+    checks.append(extensions.check_symbols(modules, interpreter, libraries))
     return checks

@@ -28,7 +28,9 @@ def make_overlay(home: Path, packages: Path, headers: Path, first: Path | None =
     libraries = home / "lib64"
     (libraries / "stubs").mkdir(parents=True)
     owners = {
-        entry.name: entry for folder in (packages / "lib", *filter(None, [first])) for entry in folder.iterdir()
+        entry.name: entry
+        for folder in (packages / "lib", *filter(None, [first]))
+        for entry in folder.iterdir()
     }
     for name, entry in sorted(owners.items()):
         if name != "stubs":

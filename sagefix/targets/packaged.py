@@ -198,9 +198,7 @@ class _Maker:
             self.fetcher, [f"{runtime.name}=={runtime.version}"], what,
             offline=self.offline, elsewhere=elsewhere,
         )  # fmt: skip
-        unpack(
-            self.fetcher, found, folder / "libraries", what, offline=self.offline, elsewhere=elsewhere
-        )
+        unpack(self.fetcher, found, folder / "libraries", what, offline=self.offline, elsewhere=elsewhere)
         return folder / "libraries" / self.packaged.folder / "lib"
 
     def _headers(self, folder: Path, locked: list[Locked]) -> None:
@@ -243,7 +241,9 @@ def _nvcc_version(packaged: Packaged, locked: tuple[Locked, ...]) -> str:
 
 
 def _what(wanted: Wanted) -> str:
-    return f"the CUDA {wanted.cuda} compiler" + (f" for {wanted.libraries_for}" if wanted.libraries_for else "")
+    return f"the CUDA {wanted.cuda} compiler" + (
+        f" for {wanted.libraries_for}" if wanted.libraries_for else ""
+    )
 
 
 def _key(wanted: Wanted, locked: tuple[Locked, ...]) -> str:

@@ -84,7 +84,9 @@ def tool_environment(interpreter: Interpreter, env: Mapping[str, str] | None = N
     return {**_without_ignored(environment), **named}
 
 
-def check_cross_compilers(interpreter: Interpreter, env: Mapping[str, str] | None = None) -> tuple[Check, ...]:
+def check_cross_compilers(
+    interpreter: Interpreter, env: Mapping[str, str] | None = None
+) -> tuple[Check, ...]:
     """Say for a described target whether there are compilers for its machine; nothing for any other."""
     if interpreter.built_by is None:
         return ()
