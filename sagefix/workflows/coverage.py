@@ -39,7 +39,8 @@ class MatrixRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the user asked for, as text; empty or None means: what the matrix wants.
 
     ``pythons``: versions, lists of them, or paths. Each entry of ``archs`` is one wheel. ``here``: only what this
-    machine can build. ``native``: nothing by cross build. ``cells``: only those with these ids. ``fixes``: wheels with the pin's fixes, or without.
+    machine can build. ``native``: nothing by cross build. ``cells``: only those with these ids. ``fixes``: wheels with
+    the pin's fixes, or without.
     """
 
     pin: str = "sageattention"

@@ -19,10 +19,10 @@ from sagefix.targets.model import Interpreter
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What replaces the lists of a pin's ``[[wanted]]`` rows; an empty field leaves them as they are.
 
-    ``interpreters`` are Pythons to build with as they are, their torch included. ``machine`` makes cells of
-    other platforms impossible that it does not cross-build. ``native``: machines of a cell's own kind build it, and none
-    by cross build. ``cuda`` is the toolkit as in ``--cuda``: with ``system`` or a path, whether there
-    is a compiler on a package index does not matter. ``allow_known_bad`` makes cells of a broken commit possible.
+    ``interpreters`` are Pythons to build with as they are, their torch included. ``machine`` makes cells impossible
+    that such a machine builds neither natively nor by cross build. ``native``: a machine of a cell's own kind builds
+    it, and none by cross build. ``cuda`` is the toolkit as in ``--cuda``: with ``system`` or a path, whether there is
+    a compiler on a package index does not matter. ``allow_known_bad`` makes cells of a broken commit possible.
     """
 
     pythons: tuple[str, ...] = ()
