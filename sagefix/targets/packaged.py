@@ -21,8 +21,8 @@ from sagefix.errors import SagefixError, ToolchainError
 from sagefix.files import sha256_bytes
 from sagefix.progress import note
 from sagefix.targets.compilers import find_host_compiler
-from sagefix.targets.cudatable import Packaged, load_cuda_table
 from sagefix.targets.cross.platforms import platform_named
+from sagefix.targets.cudatable import Packaged, load_cuda_table
 from sagefix.targets.fetching import Elsewhere, Fetcher, Locked, find_fetcher, resolve, unpack
 from sagefix.targets.kept import (
     Removed,

@@ -28,9 +28,9 @@ def make_throwaway(interpreter: Interpreter, folder: Path, *, project: str, pack
     """Make an environment in a folder of the cache, which is emptied first; return its interpreter.
 
     Links lead to everything in the import folders of ``interpreter`` but the distribution ``project`` and the
-    package ``package``. Raises :class:`TargetError`: that Python is not here, or cannot make a virtual environment.
+    package ``package``. Raises :class:`TargetError`: that Python cannot make a virtual environment.
     """
-    require_present(interpreter, "A throw-away environment")
+    require_present(interpreter, "A trial")
     remove_tree(folder)
     # Of the target itself: a virtual environment made by one has the same Python below it.
     command = [interpreter.executable, "-I", "-m", "venv", "--without-pip", str(folder)]

@@ -15,9 +15,9 @@ from sagefix.files import human_size
 from sagefix.pins.model import Pin, Recipe
 from sagefix.progress import note
 from sagefix.targets.compilers import check_host_compiler, find_host_compiler
-from sagefix.targets.cuda import check_toolkit
-from sagefix.targets.cross.compilers import check_cross_compilers
+from sagefix.targets.cross.compilers import check_cross_compilers, tool_environment
 from sagefix.targets.cross.platforms import platform_named
+from sagefix.targets.cuda import check_toolkit
 from sagefix.targets.cudatable import load_cuda_table
 from sagefix.targets.linking import DRIVER
 from sagefix.targets.model import Interpreter
@@ -134,6 +134,24 @@ def check_toolchain(
     offline: bool = False,
 ) -> tuple[Check, ...]:
     """Say what would compile, and whether it can; nothing is fetched."""
+    crossed = check_cross_compilers(interpreter, env)
+    if failures(crossed):
+        # What else compiles is tried with it, and would fail for this reason.
+        return crossed
+    tools = tool_environment(interpreter, env)
+    return (*crossed, *_check_toolchain(option, interpreter, pin, recipe, archs, tools, offline=offline))
+
+
+def _check_toolchain(
+    option: str,
+    interpreter: Interpreter,
+    pin: Pin,
+    recipe: Recipe,
+    archs: Sequence[Arch],
+    env: Mapping[str, str],
+    *,
+    offline: bool,
+) -> tuple[Check, ...]:
     if pin.device == "cpu":
         return check_host_compiler(env)
     try:

@@ -60,11 +60,30 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return f".cpython-{major}{minor}-{self.triplet}.so"
 
 
+class Libraries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The version of libstdc++ (``GLIBCXX_``) that a system with a glibc has."""
+
+    glibc: str
+    glibcxx: str
+    sources: tuple[str, ...]
+
+
 class PlatformTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``manifests/platforms.toml`` says."""
 
     schema: Literal[1]
     platform: tuple[Platform, ...]
+    libraries: tuple[Libraries, ...]
+
+    def glibcxx_of(self, glibc: str) -> str:
+        """Return the libstdc++ that goes with a glibc, as its newest symbol version (``"3.4.30"``); empty where it is
+        older than any in the table."""
+        fitting = [row for row in self.libraries if _numbers(row.glibc) <= _numbers(glibc)]
+        return max(fitting, key=lambda row: _numbers(row.glibc)).glibcxx if fitting else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def load_platforms(folder: Path | None = None) -> PlatformTable:
