@@ -11,7 +11,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-cuda test-gpu lint lint-workflows format check-readme bench clean
-.PHONY: show-matrix matrix prebuild gate publish-index fetch-published publish-release
+.PHONY: show-matrix matrix prebuild cross-compiler gate publish-index fetch-published publish-release
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -78,22 +78,29 @@ INDEX ?=
 JOBS ?= 1
 MAX_MEMORY ?=
 MANYLINUX ?=
+NATIVE ?=
 FROM ?= $(value WHEELS)
 SITE ?= dist/site
 EXPECT ?=
 TAG ?= prebuilt
-export PIN CELL WHEELS INDEX JOBS MAX_MEMORY MANYLINUX FROM SITE EXPECT TAG
+export PIN CELL WHEELS INDEX JOBS MAX_MEMORY MANYLINUX NATIVE FROM SITE EXPECT TAG
 SAGEFIX := $(BIN)/sagefix
 
 show-matrix: dev
-	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"}
+	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"} $${NATIVE:+--native}
 
 matrix: dev
-	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"} --format github
+	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"} $${NATIVE:+--native} \
+	  --format github
 
 prebuild: dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(SAGEFIX) prebuild --pin "$$PIN" --wheelhouse "$$WHEELS" --jobs "$$JOBS" \
-	  $${CELL:+--cell "$$CELL"} $${MAX_MEMORY:+--max-memory "$$MAX_MEMORY"} $${MANYLINUX:+--manylinux}
+	  $${CELL:+--cell "$$CELL"} $${MAX_MEMORY:+--max-memory "$$MAX_MEMORY"} $${MANYLINUX:+--manylinux} $${NATIVE:+--native}
+
+# For the cells of another architecture; on Debian and Ubuntu, as CI's machines are.
+cross-compiler:
+	sudo apt-get update -qq
+	sudo apt-get install --yes --no-install-recommends -qq g++-aarch64-linux-gnu
 
 gate: dev
 	@$(SAGEFIX) wheelhouse list --wheelhouse "$$WHEELS"

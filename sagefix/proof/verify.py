@@ -55,7 +55,8 @@ def verify(
     verdict, not an error; :class:`TargetError` is raised for files that this user may not read, and
     :class:`GpuError` where a level needs a GPU and none is visible.
     """
-    require_present(target.interpreter, "A verification")
+    if level != "static":
+        require_present(target.interpreter, f"The level {level}")
     wanted = [each for each in LEVELS[: LEVELS.index(level) + 1] if each not in skip or each == level]
     computing: NumbersLevel | None = next((each for each in NUMBERS if each == level), None)
     copies = find_copies(pin, target.interpreter)

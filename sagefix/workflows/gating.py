@@ -6,11 +6,9 @@ Where that target is not on this machine the wheel is unpacked, and read against
 from __future__ import annotations
 
 import contextlib
-import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,11 +18,6 @@ from sagefix.proof.model import Verdict
 from sagefix.settings import cache_dir
 from sagefix.wheels.model import Facts
 from sagefix.workflows.situation import Request
-
-if TYPE_CHECKING:
-    from sagefix.building.plan import Plan
-    from sagefix.targets.model import Interpreter
-    from sagefix.targets.toolkit import Toolkit
 
 
 @contextlib.contextmanager
@@ -72,7 +65,7 @@ def verify_described(request: Request, wheel: Facts) -> Verdict:
     the build all they need is in the cache.
     """
     from sagefix.proof.verify import verify
-    from sagefix.workflows.build import plan_build
+    from sagefix.workflows.build import libraries_of, plan_build
     from sagefix.workflows.proofs import keep_proof
     from sagefix.workflows.situation import open_wheelhouse, survey
 
@@ -91,19 +84,9 @@ def verify_described(request: Request, wheel: Facts) -> Verdict:
             level="static",
             revision=situation.revision,
             wheel_sha256=wheel.sha256,
-            libraries=_libraries(plan, there, toolkit),
+            libraries=libraries_of(plan, there, toolkit),
         )
     finally:
         remove_tree(folder)
     keep_proof(open_wheelhouse(request.wheelhouse, create=False), wheel, verdict, situation.pin)
     return verdict
-
-
-def _libraries(plan: Plan, interpreter: Interpreter, toolkit: Toolkit | None) -> tuple[Path, ...]:
-    """Return the folders of what the wheel was linked with; ``LIBRARY_PATH`` speaks of this machine."""
-    from sagefix.targets.cross.compilers import library_folders as system_folders
-    from sagefix.targets.linking import library_folders
-
-    compiler = shlex.split(plan.cross.cxx or plan.cross.cc) if plan.cross else []
-    system = system_folders(compiler) if compiler else ()
-    return (*library_folders(interpreter, toolkit, {}), *map(Path, system))
