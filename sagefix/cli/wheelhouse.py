@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sagefix.cli import choose, options
+from sagefix.cli import choose, compare, options
 from sagefix.cli.output import running
 
 app = typer.Typer(help="The wheels that are kept.", no_args_is_help=True, rich_markup_mode=None)
@@ -263,3 +263,4 @@ def record(
 
 
 choose.register(app)
+compare.register(app)

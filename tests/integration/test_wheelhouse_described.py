@@ -404,3 +404,38 @@ def test_what_is_compiled_inside_is_for_the_machine_of_the_tag(house: Wheelhouse
     for machine in MACHINES:
         (extension,) = read_extensions(house.path / "sageattention" / name_of(machine))
         assert extension.machine == machine
+
+
+def test_two_builds_of_one_wheel_are_held_against_each_other(sagefix: Sagefix, tmp_path: Path) -> None:
+    """The code for the GPU has to be the same whichever machine made the wheel; that for the processor need not."""
+    compiler = find_program("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+
+    def build(name: str, gpu: str, cpu: int, label: str = LABEL) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        code = f'__attribute__((section("__nv_relfatbin"), used)) const char code[] = "{gpu}";\n'
+        (folder / "a.c").write_text(f"{code}int PyInit__k(void) {{ return {cpu}; }}\n")
+        module = folder / "_k.so"
+        run([compiler, "-shared", "-fPIC", "-nostdlib", "-o", module, folder / "a.c"])
+        files = {"kernels/_k.abi3.so": module.read_bytes()}
+        make_wheel(folder, version=f"2.2.0+{label}", tag="cp312-cp312-linux_aarch64", files=files)
+        return folder
+
+    crossed = build("crossed", "the same", 1)
+
+    def compare(first: Path, second: Path) -> tuple[int, list[str]]:
+        said = sagefix("wheelhouse", "compare", first, second)
+        checks = [check["status"] for each in said.answer["result"] or () for check in each["checks"]]
+        return said.code, checks
+
+    assert compare(crossed, build("native", "the same", 2)) == (0, ["ok", "ok", "ok"])
+    assert compare(crossed, build("other", "no other", 1)) == (11, ["ok", "ok", "failure"])
+    later = build("later", "the same", 1, LATER)
+    assert compare(crossed, later) == (2, [])
+    assert compare(*(next(folder.glob("*.whl")) for folder in (crossed, later))) == (
+        11,
+        ["failure", "ok", "ok"],
+    )
+    assert compare(crossed, tmp_path / "nothing") == (2, [])

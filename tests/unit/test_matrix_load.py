@@ -91,8 +91,16 @@ WRONG = [
         'reason = ""\nsources = []',
         "exclude[0].sources: must",
     ),
-    ('runner = "small-arm"', 'cross = "aarch64"\nrunner = "x"', "platform[1].cross: there is no other platform"),
-    ('runner = "small-arm"', 'cross = "sparc"\nrunner = "x"', "platform[1].cross: there is no other platform"),
+    (
+        'runner = "small-arm"',
+        'cross = "aarch64"\nrunner = "x"',
+        "platform[1].cross: there is no other platform",
+    ),
+    (
+        'runner = "small-arm"',
+        'cross = "sparc"\nrunner = "x"',
+        "platform[1].cross: there is no other platform",
+    ),
     ('since = "2.7"', 'since = "new"', "cxx11_abi.since: 'new' is not a release such as '2.11'"),
     ("[[wanted]]", "[[wnated]]", "wnated: unknown key"),
     ("schema = 1", "schema = 2", "schema: invalid enum value 2"),
