@@ -11,7 +11,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-cuda test-gpu lint lint-workflows format check-readme bench clean
-.PHONY: show-matrix matrix prebuild gate publish-index fetch-published publish-release
+.PHONY: show-matrix matrix prebuild cross-compiler second-opinion gate publish-index fetch-published publish-release
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -75,29 +75,42 @@ PIN ?= sageattention
 CELL ?=
 WHEELS ?= wheels
 INDEX ?=
+PLATFORM ?=
 JOBS ?= 1
 MAX_MEMORY ?=
 MANYLINUX ?=
+NATIVE ?=
 FROM ?= $(value WHEELS)
 SITE ?= dist/site
 EXPECT ?=
 TAG ?= prebuilt
-export PIN CELL WHEELS INDEX JOBS MAX_MEMORY MANYLINUX FROM SITE EXPECT TAG
+export PIN CELL WHEELS INDEX PLATFORM JOBS MAX_MEMORY MANYLINUX NATIVE FROM SITE EXPECT TAG
 SAGEFIX := $(BIN)/sagefix
 
 show-matrix: dev
-	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"}
+	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"} $${NATIVE:+--native} \
+	  $${PLATFORM:+--platform "$$PLATFORM"}
 
 matrix: dev
-	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"} --format github
+	@$(SAGEFIX) matrix --pin "$$PIN" --wheelhouse "$$WHEELS" $${INDEX:+--index "$$INDEX"} $${NATIVE:+--native} \
+	  $${PLATFORM:+--platform "$$PLATFORM"} --format github
 
 prebuild: dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(SAGEFIX) prebuild --pin "$$PIN" --wheelhouse "$$WHEELS" --jobs "$$JOBS" \
-	  $${CELL:+--cell "$$CELL"} $${MAX_MEMORY:+--max-memory "$$MAX_MEMORY"} $${MANYLINUX:+--manylinux}
+	  $${CELL:+--cell "$$CELL"} $${MAX_MEMORY:+--max-memory "$$MAX_MEMORY"} $${MANYLINUX:+--manylinux} $${NATIVE:+--native}
+
+# For the cells of another architecture; on Debian and Ubuntu, as CI's machines are.
+cross-compiler:
+	sudo apt-get update -qq
+	sudo apt-get install --yes --no-install-recommends -qq g++-aarch64-linux-gnu
 
 gate: dev
 	@$(SAGEFIX) wheelhouse list --wheelhouse "$$WHEELS"
 	@$(SAGEFIX) wheelhouse check --wheelhouse "$$WHEELS"
+
+# The wheels of FROM, which were cross built, against those of WHEELS, which were not.
+second-opinion: dev
+	@$(SAGEFIX) wheelhouse compare "$$FROM" "$$WHEELS"
 
 # FROM: folders with wheels, with spaces between.
 publish-index: dev

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,8 +27,9 @@ def make_wheel(
     requires_python: str = ">=3.9",
     body: str = "value = 1\n",
     record: Record | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write a wheel of one module (named like the project, ``body`` inside) and return its path."""
+    """Write a wheel of one module (named like the project, ``body`` inside) and of ``files``; return its path."""
     name = project.replace("-", "_")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}-{tag}.whl"
@@ -41,6 +42,8 @@ def make_wheel(
     tags = [f"{p}-{a}-{m}" for p in python.split(".") for a in abi.split(".") for m in platform.split(".")]
     with WheelFile(path, "w") as archive:
         archive.writestr(f"{name}.py", body)
+        for path_inside, content in (files or {}).items():
+            archive.writestr(path_inside, content)
         archive.writestr(f"{info}/METADATA", "\n".join(metadata) + "\n")
         archive.writestr(
             f"{info}/WHEEL",

@@ -35,6 +35,10 @@ Archs = Annotated[
 Platforms = Annotated[
     list[str] | None, typer.Option("--platform", help="x86_64 or aarch64 (repeatable).", show_default=False)
 ]
+Native = Annotated[
+    bool,
+    typer.Option("--native", help="Build each wheel on a machine of its own kind, none by cross build."),
+]
 Cells = Annotated[
     list[str] | None, typer.Option("--cell", help="Only this cell (repeatable).", show_default=False)
 ]
@@ -70,6 +74,7 @@ def matrix(
     archs: Archs = None,
     platforms: Platforms = None,
     cells: Cells = None,
+    native: Native = False,
     wheelhouse: options.WheelhousePath = None,
     index: Index = None,
     here: Annotated[
@@ -107,6 +112,7 @@ def matrix(
                 wheelhouse=wheelhouse,
                 index=tuple(index or ()),
                 here=here,
+                native=native,
                 cuda=cuda,
                 allow_known_bad=allow_known_bad,
                 fixes=not no_fixes,
@@ -142,7 +148,7 @@ def render(console: Console, surveyed: Surveyed) -> None:
             cell.torch or "-",
             cell.cuda or "-",
             cell.archs or "-",
-            cell.platform,
+            f"{cell.platform} on {cell.host}" if cell.cross else cell.platform,
             Text(found.status, style=_STYLES[found.status]),
             Text(_said(found)),
         )

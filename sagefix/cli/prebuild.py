@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sagefix.cli import options
-from sagefix.cli.matrix import Archs, Cells, Index, Platforms, Pythons, Torches
+from sagefix.cli.matrix import Archs, Cells, Index, Native, Platforms, Pythons, Torches
 from sagefix.cli.output import running
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def prebuild(
     archs: Archs = None,
     platforms: Platforms = None,
     cells: Cells = None,
+    native: Native = False,
     wheelhouse: options.WheelhousePath = None,
     index: Index = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at once.")] = 1,
@@ -90,6 +91,7 @@ def prebuild(
                 wheelhouse=wheelhouse,
                 index=tuple(index or ()),
                 here=True,
+                native=native,
                 cuda=cuda,
                 allow_known_bad=allow_known_bad,
                 fixes=not no_fixes,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sagefix.cli import options
+from sagefix.cli import choose, compare, options
 from sagefix.cli.output import running
 
 app = typer.Typer(help="The wheels that are kept.", no_args_is_help=True, rich_markup_mode=None)
@@ -260,3 +260,7 @@ def record(
             written,
             lambda console: console.print("\n".join(f"Wrote {path}" for path in written), soft_wrap=True),
         )
+
+
+choose.register(app)
+compare.register(app)

@@ -89,7 +89,8 @@ def choose_installer(interpreter: Interpreter, wanted: InstallerChoice = "auto")
 
 
 def require_writable(interpreter: Interpreter, *, break_system: bool) -> None:
-    """Refuse a target whose packages belong to the operating system or to somebody else, before any work.
+    """Refuse a target that is not here, or whose packages belong to the operating system or to somebody else, before
+    any work.
 
     https://packaging.python.org/en/latest/specifications/externally-managed-environments/
     """

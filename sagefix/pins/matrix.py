@@ -36,11 +36,22 @@ class TorchRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sources: tuple[str, ...]
 
 
+class NewAbi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The minor release of torch from which on all of its wheels for Linux have the new C++ string ABI."""
+
+    since: str
+    sources: tuple[str, ...]
+
+
 class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A kind of machine, named as ``platform.machine()`` does, and the CI runner that is one."""
+    """A kind of machine, named as ``platform.machine()`` does, and the CI runner that is one.
+
+    ``cross`` is the kind that builds its wheels by cross build; empty: a machine of its own kind builds them.
+    """
 
     name: str
     runner: str
+    cross: str = ""
     sources: tuple[str, ...]
 
 
@@ -74,6 +85,7 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What ``manifests/matrix.toml`` says."""
 
     schema: Literal[1]
+    cxx11_abi: NewAbi | None = None
     torch: tuple[TorchRelease, ...] = ()
     platform: tuple[Platform, ...] = ()
     wanted: tuple[Wanted, ...] = ()
@@ -82,6 +94,11 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def torch_of(self, release: str) -> TorchRelease | None:
         """Return what is known of a minor release of torch (``"2.11"``), or None."""
         return next((row for row in self.torch if row.release == release), None)
+
+    def has_new_abi(self, release: str) -> bool | None:
+        """Tell whether the wheels of a release of torch have the new C++ string ABI; None: that is not known."""
+        known = self.cxx11_abi is not None and _numbers(release) >= _numbers(self.cxx11_abi.since)
+        return True if known else None
 
     def platform_of(self, name: str) -> Platform | None:
         """Return a platform by its name, or None."""
@@ -98,7 +115,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     ``id`` names it in files, tables and CI (``cp312-torch2.11-cu130-sm90-x86_64``). ``python`` is ``"3.12"``,
     ``abi`` the tag of what is built (``cp312``), ``interpreter`` the Python to build with when one was named.
     ``torch`` is a minor release, ``torch_version`` the whole version, ``cuda`` the CUDA of its wheel; all empty for
-    a pin that needs no torch. ``archs`` is in the form of ``--arch``. ``reason`` says why a cell is impossible.
+    a pin that needs no torch. ``archs`` is in the form of ``--arch``. ``host`` is the kind of machine that builds it:
+    where it is another than ``platform``, by cross build. ``runner`` is a CI runner of that kind. ``reason`` says why a
+    cell is impossible.
     """
 
     id: str
@@ -110,10 +129,16 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     torch_version: str = ""
     cuda: str = ""
     platform: str
+    host: str = ""
     runner: str = ""
     archs: str = ""
     status: Literal["possible", "impossible"] = "possible"
     reason: str = ""
+
+    @property
+    def cross(self) -> bool:
+        """Whether a machine of another kind builds it."""
+        return self.host not in ("", self.platform)
 
 
 def load_matrix(folder: Path | None = None) -> Matrix:
@@ -131,6 +156,8 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
     yield from _twice("torch", "release", [row.release for row in matrix.torch])
     yield from _twice("platform", "name", [row.name for row in matrix.platform])
     known = {row.name for row in matrix.platform}
+    yield from _told(matrix)
+    yield from _crossing(matrix)
     for index, row in enumerate(matrix.torch):
         at = ("torch", index)
         yield from _like(_RELEASE, (*at, "release"), row.release, "a release such as '2.11'")
@@ -149,6 +176,20 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
                 yield ("wanted", index, field), "must name at least one"
     for index, exclude in enumerate(matrix.exclude):
         yield from _lists(("exclude", index), exclude, known)
+
+
+def _crossing(matrix: Matrix) -> Iterator[Problem]:
+    for index, row in enumerate(matrix.platform):
+        if row.cross and (row.cross == row.name or matrix.platform_of(row.cross) is None):
+            yield ("platform", index, "cross"), f"there is no other platform {row.cross!r}"
+
+
+def _told(matrix: Matrix) -> Iterator[Problem]:
+    """Every fact names where it was read."""
+    if (abi := matrix.cxx11_abi) is not None:
+        yield from _like(_RELEASE, ("cxx11_abi", "since"), abi.since, "a release such as '2.11'")
+        if not abi.sources:
+            yield ("cxx11_abi", "sources"), "must name at least one source"
     for table, told in (
         ("torch", [row.sources for row in matrix.torch]),
         ("platform", [row.sources for row in matrix.platform]),
@@ -157,6 +198,10 @@ def _problems(matrix: Matrix, path: Path) -> Iterator[Problem]:
         for index, sources in enumerate(told):
             if not sources:
                 yield (table, index, "sources"), "must name at least one source"
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
 
 
 def _lists(at: KeyPath, row: Wanted | Exclude, platforms: set[str]) -> Iterator[Problem]:

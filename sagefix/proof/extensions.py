@@ -203,14 +203,19 @@ def check_fixes(pin: Pin, modules: Modules) -> list[Check]:
     return checks
 
 
-def check_symbols(modules: Modules, interpreter: Interpreter) -> Check:
-    """Every symbol a module expects is provided by a library that it names: else its import fails."""
+def check_symbols(modules: Modules, interpreter: Interpreter, libraries: Sequence[Path] = ()) -> Check:
+    """Every symbol a module expects is provided by a library that it names: else its import fails.
+
+    ``libraries`` are folders to look in instead of those of an interpreter that is here.
+    """
     name = "symbols"
     if not modules.usable:
         return Check(name=name, status="skipped", found="There is no compiled module for this Python.")
     wrong, fix, assumed, total = [], "", set(), 0
     for module, found in zip(
-        modules.usable, unprovided(modules.usable, library_folders(interpreter, env={})), strict=True
+        modules.usable,
+        unprovided(modules.usable, libraries or library_folders(interpreter, env={})),
+        strict=True,
     ):
         total += len(module.undefined)
         assumed |= {library for _, library in found.assumed}

@@ -100,7 +100,7 @@ def _torch_problems(installed: Installed, torch: Torch) -> Iterator[str]:
     if cuda and torch.cuda.partition(".")[0] != cuda.partition(".")[0]:
         here = f"CUDA {torch.cuda}" if torch.cuda else "the CPU only"
         yield f"It was built with CUDA {cuda}, and torch {torch.version} here is for {here}."
-    if record is not None and record.cxx11_abi not in (None, torch.cxx11_abi):
+    if record is not None and {record.cxx11_abi, torch.cxx11_abi} == {True, False}:
         yield "It was built for the other of the two C++ string ABIs than torch here has (cxx11_abi differs)."
     if refused := _refused(installed, torch.version):
         yield f"It requires {refused}, and {torch.version} is installed."

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ def verify(
     wheel_sha256: str = "",
     gpu: int | None = None,
     skip: Collection[Level] = (),
+    libraries: Sequence[Path] = (),
 ) -> Verdict:
     """Judge what is installed under the pin's name in the target, up to a level.
 
@@ -47,12 +49,14 @@ def verify(
     built for. ``wheel_sha256`` is the wheel it came from, where the caller knows it. The levels ``numerics`` and
     ``full`` compute on every GPU of the target, or on the one of the index ``gpu``. ``skip`` leaves out levels
     before the last; that something is installed once is looked at all the same, and the verdict says what is missing.
+    ``libraries`` are folders of what it is linked with, for a target that is described and not here.
 
     Nothing of the target is changed, and level ``static`` runs nothing in it. A negative outcome is a
     verdict, not an error; :class:`TargetError` is raised for files that this user may not read, and
     :class:`GpuError` where a level needs a GPU and none is visible.
     """
-    require_present(target.interpreter, "A verification")
+    if level != "static":
+        require_present(target.interpreter, f"The level {level}")
     wanted = [each for each in LEVELS[: LEVELS.index(level) + 1] if each not in skip or each == level]
     computing: NumbersLevel | None = next((each for each in NUMBERS if each == level), None)
     copies = find_copies(pin, target.interpreter)
@@ -66,7 +70,11 @@ def verify(
             names = [importing.module_name(installed, path) for path in modules.paths]
 
             def reads() -> list[Check]:
-                return _static(pin, target, revision, installed, modules) if "static" in wanted else []
+                return (
+                    _static(pin, target, revision, installed, modules, libraries)
+                    if "static" in wanted
+                    else []
+                )
 
             def imports(stop: threading.Event) -> list[Check]:
                 if "import" not in wanted:
@@ -163,7 +171,12 @@ def _imported(pin: Pin, copies: Copies) -> Installed | None:
 
 
 def _static(
-    pin: Pin, target: Target, revision: Revision | None, installed: Installed, modules: extensions.Modules
+    pin: Pin,
+    target: Target,
+    revision: Revision | None,
+    installed: Installed,
+    modules: extensions.Modules,
+    libraries: Sequence[Path],
 ) -> list[Check]:
     interpreter = target.interpreter
     identity = identify(pin, installed, revision)
@@ -184,5 +197,5 @@ def _static(
     if pin.device == "cuda":
         checks.append(extensions.check_gpu_code(modules, promised, archs))
         checks += extensions.check_fixes(pin, modules)
-    checks.append(extensions.check_symbols(modules, interpreter))
+    checks.append(extensions.check_symbols(modules, interpreter, libraries))
     return checks

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sagefix.errors import ProcessError
+from sagefix.errors import ProcessError, TargetError
 from sagefix.process import run
 from sagefix.settings import PACKAGE
 
@@ -68,8 +68,9 @@ def ask(
     ignored.
 
     Raises :class:`ProcessError`: not startable, out of time, failed, or no answer; ``details["tail"]`` holds
-    the last lines of its output.
+    the last lines of its output. :class:`TargetError`: the target is described, and there is no Python.
     """
+    _require_here(python)
     environment = guest_environment() if env is None else dict(env)
     command = [python, str(GUEST / script), *arguments]
     done = run(command, env=environment, timeout=timeout, check=False, on_start=on_start)
@@ -102,8 +103,9 @@ def hear(
     """Run ``guest/<script>`` on a file and hand over each event of its answer as soon as it is there.
 
     ``timeout`` is in seconds; ``on_start`` and ``watched`` as in :func:`sagefix.process.run`. Raises
-    :class:`ProcessError`: not startable, or out of that time.
+    :class:`ProcessError`: not startable, or out of that time; :class:`TargetError`: there is no Python.
     """
+    _require_here(python)
 
     def line_heard(line: str) -> None:
         if MARK in line:
@@ -123,6 +125,14 @@ def hear(
     if any(line.startswith(_TIME_UP) for line in told):
         return Ended(None, "")
     return Ended(done.returncode, told[-1] if told else "")
+
+
+def _require_here(python: str | Path) -> None:
+    if not str(python):
+        raise TargetError(
+            "The target is described, and not on this machine: nothing can be run in it.",
+            hint="Run the command where that Python is.",
+        )
 
 
 def describe_exit(returncode: int) -> str:

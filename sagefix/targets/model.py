@@ -11,13 +11,13 @@ class Torch(msgspec.Struct, frozen=True, kw_only=True):
     """The torch of an interpreter, read without importing it.
 
     ``version`` is the full one (``2.11.0+cu130``), ``cuda`` the toolkit it was built with (``13.0``; empty
-    for a CPU build), ``cxx11_abi`` whether its C++ symbols use the new string ABI, ``folder`` the package
-    folder, ``hip`` the version of HIP for a ROCm build (empty otherwise).
+    for a CPU build), ``cxx11_abi`` whether its C++ symbols use the new string ABI (None: not known, of a torch that
+    is not here), ``folder`` the package folder, ``hip`` the version of HIP for a ROCm build (empty otherwise).
     """
 
     version: str
     cuda: str
-    cxx11_abi: bool
+    cxx11_abi: bool | None
     folder: str
     hip: str = ""
 
@@ -28,9 +28,11 @@ class Torch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
-    """A Python that was asked about itself; see ``guest/probe.py``.
+    """A Python that was asked about itself; see ``guest/probe.py``. Or one that is not here and was described; see
+    ``targets/cross``.
 
-    ``executable`` is absolute and keeps links, since a resolved one leaves its virtual environment.
+    ``executable`` is absolute and keeps links, since a resolved one leaves its virtual environment;
+    it is empty where nothing can be run.
     ``tags`` are the wheel tags it takes, best first (PEP 425). ``glibc`` is ``"2.36"`` or empty.
     ``packages`` maps normalised distribution names to versions. ``sys_path`` are its import folders, in
     order. ``python_h`` is the path of the header (empty: not there), ``include`` the folder it belongs in,

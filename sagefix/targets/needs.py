@@ -202,9 +202,10 @@ def require_present(interpreter: Interpreter, what: str) -> None:
 
     ``what`` is the work that needs it, as the beginning of a sentence: ``"An installation"``.
     """
-    if interpreter.built_by is not None:
+    if interpreter.built_by is not None or not interpreter.executable:
+        named = interpreter.executable or f"Python {interpreter.version} of {interpreter.platform_tag}"
         raise TargetError(
-            f"{what} needs a Python that runs here, and {interpreter.executable} is described, not present.",
+            f"{what} needs a Python that runs here, and {named} is described, not present.",
             hint=f"Do it on a machine of that kind ({interpreter.machine}).",
         )
 

@@ -178,7 +178,10 @@ def _torch(facts: Facts, question: Question) -> Iterator[Finding]:
     else:
         yield Finding(fits=True, text=f"it was built for torch {made_for}, as the target has")
     abi = facts.record.cxx11_abi if facts.record is not None else None
-    if abi is not None and abi != torch.cxx11_abi:
+    if abi is not None and torch.cxx11_abi is None:
+        text = f"nobody here knows which C++ string ABI torch {torch.version} has"
+        yield Finding(fits=True, text=text, unknown=True)
+    elif abi is not None and abi != torch.cxx11_abi:
         old, new = "the old C++ string ABI", "the new one"
         text = "it was built for {}, and the target's torch for {}".format(
             *((new, old) if abi else (old, new))

@@ -9,25 +9,26 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from sagefix.checks import failures
 from sagefix.errors import ProcessError, SagefixError
-from sagefix.files import disk_errors, make_cache_dir, remove_tree
+from sagefix.files import disk_errors
 from sagefix.pins.matrix import Cell
 from sagefix.process import Completed, end_session, run
-from sagefix.settings import cache_dir
 from sagefix.wheelhouse.model import SIDECAR_SUFFIX
 from sagefix.wheelhouse.proving import in_words, proof_of
 from sagefix.wheelhouse.shelf import read_sidecar
-from sagefix.wheels.model import Proof
+from sagefix.wheels.model import Facts, Proof
+from sagefix.workflows.gating import gate_environment, verify_described
 from sagefix.workflows.metering import Meter, Peak
+from sagefix.workflows.situation import Request
 
 Status = Literal["waiting", "running", "have", "built", "failed", "interrupted", "impossible"]
 
@@ -36,13 +37,15 @@ class CellJob(msgspec.Struct, frozen=True, kw_only=True):
     """What has to be done for a cell.
 
     ``build`` and ``gate`` are arguments of ``sagefix``; that of the gate gets the Python to check appended, and is
-    empty for no gate. ``environment`` is added to that of the worker, ``log`` gets all output. ``group`` is the
+    empty for no gate. ``described`` is the target of a cross build, whose gate reads the wheel and runs nothing of it;
+    None for any other. ``environment`` is added to that of the worker, ``log`` gets all output. ``group`` is the
     control group to measure in (empty: sample).
     """
 
     cell: Cell
     build: tuple[str, ...]
     gate: tuple[str, ...]
+    described: Request | None = None
     environment: dict[str, str]
     log: str
     group: str = ""
@@ -169,6 +172,8 @@ def _build_and_check(job: CellJob, meter: Meter) -> Row:
     )
     if not job.gate:
         return row
+    if job.described is not None:
+        return _check_described(row, job.described, msgspec.convert(wheel, Facts))
     with gate_environment(Path(made["plan"]["python"]), Path(wheel["where"])) as python:
         checked = _sagefix(job, (*job.gate, "--python", str(python)), meter)
     if not checked["ok"]:
@@ -179,6 +184,16 @@ def _build_and_check(job: CellJob, meter: Meter) -> Row:
     proofs = (kept.proofs if kept else ()) or (
         Proof(level=checked["result"]["level"], passed=True, when=checked["result"]["when"]),
     )
+    return msgspec.structs.replace(row, proof=proof_of(proofs), proven=in_words(proofs))
+
+
+def _check_described(row: Row, target: Request, wheel: Facts) -> Row:
+    verdict = verify_described(target, wheel)
+    if bad := failures(verdict.checks):
+        why = f"{verdict.subject} fails level static: {', '.join(check.name for check in bad)}."
+        hint = next((check.fix for check in bad if check.fix), "")
+        return msgspec.structs.replace(row, status="failed", reason=why, hint=hint)
+    proofs = (Proof(level=verdict.level, passed=True, when=verdict.when),)
     return msgspec.structs.replace(row, proof=proof_of(proofs), proven=in_words(proofs))
 
 
@@ -238,40 +253,3 @@ def _silent(done: Completed, job: CellJob) -> ProcessError:
         f"sagefix {job.build[0]} ended with exit status {done.returncode} and no answer.",
         hint=f"Its output: {job.log}",
     )
-
-
-@contextlib.contextmanager
-def gate_environment(python: Path, wheel: Path) -> Iterator[Path]:
-    """Give the Python of a throwaway environment with a wheel installed, and everything of ``python`` behind it.
-
-    So a wheel is checked with the torch it was built for, and that environment stays as it is.
-
-    Raises :class:`ProcessError` when no environment can be made.
-    """
-    from sagefix.targets.interpreter import probe
-
-    folder = Path(tempfile.mkdtemp(dir=make_cache_dir(cache_dir() / "gates")))
-    try:
-        run([python, "-m", "venv", "--without-pip", folder])
-        inside = folder / "bin" / "python"
-        behind = [path for path in probe(python).sys_path if path.endswith("-packages")]
-        site = Path(probe(inside).purelib)
-        (site / "behind.pth").write_text("".join(f"{path}\n" for path in behind), encoding="utf-8")
-        _unpack(wheel, site, inside)
-        yield inside
-    finally:
-        remove_tree(folder)
-
-
-def _unpack(wheel: Path, site: Path, python: Path) -> None:
-    from installer import install
-    from installer.destinations import SchemeDictionaryDestination
-    from installer.sources import WheelFile
-
-    other = str(python.parent.parent / "other")
-    places = {"purelib": str(site), "platlib": str(site), "scripts": str(python.parent)}
-    destination = SchemeDictionaryDestination(
-        {**places, "headers": other, "data": other}, interpreter=str(python), script_kind="posix"
-    )
-    with WheelFile.open(wheel) as source:
-        install(source=source, destination=destination, additional_metadata={"INSTALLER": b"sagefix\n"})

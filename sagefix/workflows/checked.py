@@ -37,7 +37,7 @@ def check_build(
             name: parse_archs(";".join(archs)) for name, archs in plan.identity.archs_of.items() if archs
         },
         wraps=tuple(wrap for fix in plan.fix_sources for wrap in fix.wraps),
-        libraries=_libraries(plan, target.interpreter, toolkit),
+        libraries=libraries_of(plan, target.interpreter, toolkit),
         machine=target.interpreter.machine,
         ext_suffix=target.interpreter.ext_suffix,
     )
@@ -55,7 +55,7 @@ def _check_crossed(
     system = System(
         name=plan.cross.platform,
         machine=plan.cross.machine,
-        libraries=_libraries(plan, interpreter, toolkit),
+        libraries=libraries_of(plan, interpreter, toolkit),
         glibc=interpreter.glibc,
         glibcxx=glibcxx,
         python=Path(plan.python),
@@ -86,7 +86,7 @@ def native_build(plan: Plan, wheelhouse: Wheelhouse) -> Facts | None:
     return found[0] if found else None
 
 
-def _libraries(plan: Plan, interpreter: Interpreter, toolkit: Toolkit | None) -> tuple[Path, ...]:
+def libraries_of(plan: Plan, interpreter: Interpreter, toolkit: Toolkit | None) -> tuple[Path, ...]:
     """Return the folders of the libraries that a wheel is checked against: those it was linked with."""
     if plan.cross is None:
         return library_folders(interpreter, toolkit, os.environ)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 
 from sagefix.archs import parse_archs
-from sagefix.errors import RemoteIndexError, UsageError
+from sagefix.errors import RemoteIndexError, ToolchainError, UsageError
 from sagefix.pins.load import load_pin
 from sagefix.pins.matrix import Cell, load_matrix
 from sagefix.pins.model import Pin, Revision
 from sagefix.progress import task, warn
+from sagefix.targets.cross.compilers import find_cross_compilers
+from sagefix.targets.cross.expected import expected_interpreter
+from sagefix.targets.cross.platforms import platform_named
 from sagefix.targets.interpreter import find_python, probe
 from sagefix.targets.model import Interpreter, Target, Torch
-from sagefix.targets.tags import platform_tag, platform_tags, wheel_tags
 from sagefix.wheelhouse.remote import candidates
 from sagefix.wheelhouse.select import select
 from sagefix.wheelhouse.web import MissingError
@@ -38,7 +39,8 @@ class MatrixRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the user asked for, as text; empty or None means: what the matrix wants.
 
     ``pythons``: versions, lists of them, or paths. Each entry of ``archs`` is one wheel. ``here``: only what this
-    machine can build. ``cells``: only those with these ids. ``fixes``: wheels with the pin's fixes, or without.
+    machine can build. ``native``: nothing by cross build. ``cells``: only those with these ids. ``fixes``: wheels with
+    the pin's fixes, or without.
     """
 
     pin: str = "sageattention"
@@ -53,6 +55,7 @@ class MatrixRequest(msgspec.Struct, frozen=True, kw_only=True):
     wheelhouse: str | None = None
     index: tuple[str, ...] = ()
     here: bool = False
+    native: bool = False
     cuda: str = "auto"
     allow_known_bad: bool = False
     fixes: bool = True
@@ -79,7 +82,8 @@ def survey_matrix(request: MatrixRequest) -> Surveyed:
     """Resolve a request. Nothing is built.
 
     Raises :class:`~sagefix.errors.UsageError`, :class:`~sagefix.errors.PinError`, what finding the commit raises
-    (:class:`~sagefix.errors.SourceError`), and what reading a wheelhouse or an index raises.
+    (:class:`~sagefix.errors.SourceError`), what reading a wheelhouse or an index raises, and with ``here``
+    :class:`ToolchainError` when cells or platforms were named whose cross compiler is not on this machine.
     """
     pin = load_pin(request.pin)
     revision, _ = find_revision(
@@ -94,6 +98,8 @@ def survey_matrix(request: MatrixRequest) -> Surveyed:
                 hint="`sagefix matrix` prints them: " + ", ".join(cell.id for cell in wanted[:3]) + ", ...",
             )
         wanted = tuple(cell for cell in wanted if cell.id in request.cells)
+    if request.here:
+        wanted = _with_compilers(wanted, pin, request)
     at_hand = open_wheelhouse(request.wheelhouse, create=False).entries(pin.project)
     for url in request.index:
         if request.offline and not url.startswith("file:"):
@@ -104,6 +110,26 @@ def survey_matrix(request: MatrixRequest) -> Surveyed:
     level = pin.fix_level if request.fixes else 0
     return Surveyed(
         pin=pin, revision=revision, found=look(wanted, pin, revision, at_hand=at_hand, fixes=level)
+    )
+
+
+def _with_compilers(wanted: tuple[Cell, ...], pin: Pin, request: MatrixRequest) -> tuple[Cell, ...]:
+    """Make cells impossible whose cross compiler is not here; who names such cells has to know before anything is
+    compiled."""
+    lacking: dict[str, str] = {}
+    for name in dict.fromkeys(each.platform for each in wanted if each.cross and each.status == "possible"):
+        try:
+            find_cross_compilers(platform_named(f"linux_{name}"), cxx=pin.build.torch)
+        except ToolchainError as error:
+            if request.cells or name in _split(request.platforms):
+                raise
+            lacking[name] = f"{error.message} {error.hint}"
+            warn(f"No wheel for {name} is built: {lacking[name]}")
+    return tuple(
+        msgspec.structs.replace(each, status="impossible", reason=lacking[each.platform])
+        if each.cross and each.status == "possible" and each.platform in lacking
+        else each
+        for each in wanted
     )
 
 
@@ -127,6 +153,7 @@ def _choice(request: MatrixRequest) -> Choice:
         platforms=_split(request.platforms),
         archs=request.archs,
         machine=platform.machine() if request.here else "",
+        native=request.native,
         cuda=request.cuda,
         allow_known_bad=request.allow_known_bad,
     )
@@ -179,6 +206,7 @@ def github_matrix(found: Iterable[Found]) -> dict[str, Any]:
                 "cuda": cell.cuda,
                 "arch": cell.archs,
                 "platform": cell.platform,
+                "host": cell.host,
                 "runner": cell.runner,
             }
             for cell in missing[:GITHUB_MOST]
@@ -190,38 +218,13 @@ def described(cell: Cell) -> Target:
     """Return the target of a cell as far as choosing a wheel needs it; it may not exist on this machine."""
     torch = None
     if cell.torch:
-        # The wheels of every torch in the table have the new C++ string ABI:
-        # https://github.com/pytorch/pytorch/issues/146015
+        # The wheels of every torch in the matrix have the new C++ string ABI; see cxx11_abi there.
         torch = Torch(version=cell.torch_version or cell.torch, cuda=cell.cuda, cxx11_abi=True, folder="")
-    own = platform_tag(f"linux-{cell.platform}")
-    interpreter = Interpreter(
-        executable="",
-        version=cell.python,
-        implementation="cpython",
-        machine=cell.platform,
-        prefix="",
-        base_prefix="",
-        platform_tag=own,
-        python_tag=cell.abi.rstrip("td"),
-        abi_tag=cell.abi,
-        tags=_tags(cell.python, cell.abi, own),
-        glibc=_ANY_GLIBC,
-        ext_suffix="",
-        purelib="",
-        platlib="",
-        sys_path=(),
-        python_h="",
-        externally_managed=False,
-        packages={},
-        torch=torch,
+    interpreter = expected_interpreter(
+        cell.platform, cell.python, glibc=_ANY_GLIBC, abi=cell.abi, torch=torch
     )
     archs = parse_archs(cell.archs) if cell.archs else ()
     return Target(interpreter=interpreter, archs=archs, archs_from="matrix")
-
-
-@lru_cache(maxsize=64)
-def _tags(python: str, abi: str, own: str) -> tuple[str, ...]:
-    return wheel_tags(python, [abi], platform_tags(own, glibc=_ANY_GLIBC))
 
 
 def _offered(url: str, project: str) -> list[Facts]:

@@ -19,9 +19,10 @@ from sagefix.targets.model import Interpreter
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What replaces the lists of a pin's ``[[wanted]]`` rows; an empty field leaves them as they are.
 
-    ``interpreters`` are Pythons to build with as they are, their torch included. ``machine`` makes cells of
-    other platforms impossible. ``cuda`` is the toolkit as in ``--cuda``: with ``system`` or a path, whether there
-    is a compiler on a package index does not matter. ``allow_known_bad`` makes cells of a broken commit possible.
+    ``interpreters`` are Pythons to build with as they are, their torch included. ``machine`` makes cells impossible
+    that such a machine builds neither natively nor by cross build. ``native``: a machine of a cell's own kind builds
+    it, and none by cross build. ``cuda`` is the toolkit as in ``--cuda``: with ``system`` or a path, whether there is
+    a compiler on a package index does not matter. ``allow_known_bad`` makes cells of a broken commit possible.
     """
 
     pythons: tuple[str, ...] = ()
@@ -30,6 +31,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     platforms: tuple[str, ...] = ()
     archs: tuple[str, ...] = ()
     machine: str = ""
+    native: bool = False
     cuda: str = "auto"
     allow_known_bad: bool = False
 
@@ -142,7 +144,8 @@ class _Judge:
 
     def _finish(self, cell: Cell) -> Cell:
         archs = parse_archs(cell.archs) if cell.archs else ()
-        where = self.matrix.platform_of(cell.platform)
+        host = self._host(cell)
+        where = self.matrix.platform_of(host)
         parts = (
             cell.abi,
             f"torch{cell.torch}" if cell.torch else "",
@@ -154,11 +157,18 @@ class _Judge:
             cell,
             id="-".join(filter(None, parts)),
             archs=join_archs(archs),
+            host=host,
             runner=where.runner if where else "",
         )
         if reason := next(self._against(made, archs), ""):
             return msgspec.structs.replace(made, status="impossible", reason=reason)
         return made
+
+    def _host(self, cell: Cell) -> str:
+        """Return the kind of machine that builds a cell: its own where that is at hand or asked for."""
+        row = self.matrix.platform_of(cell.platform)
+        own = self.choice.native or bool(cell.interpreter) or cell.platform == self.choice.machine
+        return cell.platform if row is None or own else row.cross or cell.platform
 
     def _against(self, cell: Cell, archs: tuple[Arch, ...]) -> Iterator[str]:
         """Yield what makes a cell impossible, the first thing to know first."""
@@ -166,8 +176,8 @@ class _Judge:
 
         if self.matrix.platform_of(cell.platform) is None:
             yield f"the matrix has no platform {cell.platform}"
-        if self.choice.machine and cell.platform != self.choice.machine:
-            yield f"it needs an {cell.platform} machine, and this one is {self.choice.machine}"
+        if self.choice.machine and cell.host != self.choice.machine:
+            yield f"it needs an {cell.host} machine, and this one is {self.choice.machine}"
         if not SpecifierSet(self.pin.build.python).contains(f"{cell.python}.999", prereleases=True):
             yield f"{self.pin.name} needs Python {self.pin.build.python}"
         if self.pin.build.torch:
@@ -208,8 +218,8 @@ class _Judge:
         if packaged is None:
             reason = refusal.reason if refusal else f"no compiler for CUDA {major} is known to be on PyPI"
             yield f"{reason} (with a toolkit of your own: --cuda)"
-        elif cell.platform not in packaged.machines:
-            yield f"the compiler for CUDA {major} on PyPI is not for {cell.platform}"
+        elif cell.host not in packaged.machines:
+            yield f"the compiler for CUDA {major} on PyPI is not for {cell.host}"
 
     def _against_arch(self, cell: Cell, arch: Arch) -> Iterator[str]:
         if reason := why_not(self.recipe, arch):

@@ -14,6 +14,7 @@ import msgspec
 
 from sagefix.errors import LockError, UsageError
 from sagefix.files import make_cache_dir, sha256_bytes
+from sagefix.pins.matrix import Cell
 from sagefix.pins.model import Pin, Revision
 from sagefix.progress import note
 from sagefix.settings import cache_dir
@@ -22,6 +23,7 @@ from sagefix.workflows.book import Book, Listener
 from sagefix.workflows.cells import CellJob, Row, allow_cells, run_cell, stop_cells
 from sagefix.workflows.coverage import Found
 from sagefix.workflows.metering import Group, Meter, Peak
+from sagefix.workflows.situation import Request
 
 _POLL_S = 0.2
 _STOP_S = 30.0
@@ -180,6 +182,7 @@ def _job(found: Found, pin: Pin, order: Order, share: Share, logs: Path, group: 
         build += ["--cuda", order.cuda]
     if order.source:
         build += ["--source", order.source]
+    build += ["--platform", f"linux_{cell.platform}"] if cell.cross else []
     build += ["--offline"] if order.offline else []
     build += ["--allow-known-bad"] if order.allow_known_bad else []
     build += [] if order.fixes else ["--no-fixes"]
@@ -189,9 +192,29 @@ def _job(found: Found, pin: Pin, order: Order, share: Share, logs: Path, group: 
         cell=cell,
         build=tuple(build),
         gate=("verify", "--level", "static", *common) if order.gate else (),
+        described=_described(cell, pin, order) if cell.cross else None,
         environment={"MAX_JOBS": str(share.jobs_each)} if share.jobs_each else {},
         log=str(logs / f"{cell.id}.log"),
         group=str(group.folder) if group else "",
+    )
+
+
+def _described(cell: Cell, pin: Pin, order: Order) -> Request:
+    """Return what describes the target of a cross build, as the options of its build do."""
+    return Request(
+        pin=pin.name,
+        ref=order.ref,
+        source=order.source,
+        python=cell.python,
+        torch=cell.torch or None,
+        arch=cell.archs or None,
+        platform=f"linux_{cell.platform}",
+        cuda=order.cuda,
+        wheelhouse=str(order.wheelhouse),
+        offline=order.offline,
+        allow_known_bad=order.allow_known_bad,
+        fixes=order.fixes,
+        manylinux=order.manylinux,
     )
 
 

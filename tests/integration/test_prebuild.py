@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -18,11 +20,23 @@ import msgspec
 import pytest
 from support import serving
 
-from sagefix.errors import LockError, PrebuildError, SagefixError, UsageError, VerificationError, WheelError
+from sagefix.errors import (
+    LockError,
+    PrebuildError,
+    SagefixError,
+    ToolchainError,
+    UsageError,
+    VerificationError,
+    WheelError,
+)
 from sagefix.pins.matrix import Cell
+from sagefix.process import run
+from sagefix.targets.cross.compilers import find_cross_compilers
+from sagefix.targets.cross.platforms import platform_named
 from sagefix.targets.interpreter import probe
 from sagefix.targets.pythons import find_version
 from sagefix.wheelhouse.store import Wheelhouse
+from sagefix.wheels.elf import read_extensions
 from sagefix.workflows.coverage import Found, MatrixRequest, github_matrix, survey_matrix
 from sagefix.workflows.gather import gather
 from sagefix.workflows.metering import Group, Meter
@@ -401,6 +415,116 @@ def test_options_that_exclude_each_other(sagefix: Sagefix, make_target: MakeTarg
     assert said.answer["error"]["message"] == "'lots' is not an amount of memory."
 
 
+def other_platform() -> str:
+    """A platform whose wheels are built here by cross build; skips where none is."""
+    if platform.machine() != "x86_64":
+        pytest.skip("the matrix cross-builds on x86_64 alone")
+    try:
+        find_cross_compilers(platform_named("linux_aarch64"), cxx=False)
+    except ToolchainError as error:
+        pytest.skip(f"{error.message} {error.hint}")
+    return "aarch64"
+
+
+def test_a_cell_of_another_platform_is_built_and_checked_here(
+    sagefix: Sagefix, pythons: tuple[str, ...], tmp_path: Path
+) -> None:
+    other, wheels = other_platform(), tmp_path / "wheels"
+    command = ("prebuild", *ONE, "--python", pythons[0], "--wheelhouse", wheels, "--jobs", "2")
+    report = sagefix(*command, "--max-memory", "2G").result
+    rows = {row["cell"]["platform"]: row for row in report["rows"]}
+    assert {(row["status"], row["proof"]) for row in rows.values()} == {("built", "static")}
+    crossed = rows[other]
+    assert (crossed["cell"]["host"], crossed["wheel"][-18:]) == ("x86_64", "-linux_aarch64.whl")
+    (extension,) = read_extensions(Path(crossed["where"]))
+    assert (extension.machine, extension.path.endswith("-aarch64-linux-gnu.so")) == ("aarch64", True)
+    assert "aarch64-linux-gnu-gcc" in Path(crossed["log"]).read_text()
+    assert crossed["memory"]["size"] > 10_000_000
+    (proof,) = sagefix("wheelhouse", "show", crossed["wheel"], "--wheelhouse", wheels).result["proofs"]
+    assert proof["level"] == "static"
+    assert {check["status"] for check in proof["verdict"]["checks"]} <= {"ok", "skipped", "warning"}
+    # The same again: both are there, and the index of both can be published.
+    again = sagefix(*command).result["rows"]
+    assert [row["status"] for row in again] == ["have", "have"]
+    expected = tmp_path / "matrix.json"
+    cell = survey_matrix(
+        MatrixRequest(pin="demo", pythons=(pythons[0],), wheelhouse=str(tmp_path / "none"))
+    ).found
+    expected.write_bytes(msgspec.json.encode(github_matrix(cell)))
+    assert gather([wheels], tmp_path / "site", expected=expected).added == 2
+    chosen = sagefix(
+        "wheelhouse", "choose", *ONE, "--platform", f"linux_{other}", "--python", pythons[0], "--index",
+        (tmp_path / "site").as_uri(), "--wheelhouse", tmp_path / "none",
+    ).result  # fmt: skip
+    assert chosen["wheel"]["filename"] == crossed["wheel"]
+
+
+def test_a_damaged_cross_build_does_not_pass_its_gate(
+    sagefix: Sagefix, pythons: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A wheel that is called aarch64 and holds code for this machine: what a wrong environment silently makes."""
+    other, wheels = other_platform(), tmp_path / "wheels"
+    command = ("prebuild", *ONE, "--python", pythons[0], "--wheelhouse", wheels, "--no-gate")
+    rows = {row["cell"]["platform"]: row for row in sagefix(*command).result["rows"]}
+    good, native = Path(rows[other]["where"]), Path(rows["x86_64"]["where"])
+    folder = tmp_path / "changed"
+    run([sys.executable, "-m", "wheel", "unpack", good, "--dest", folder])
+    (tmp_path / "packed").mkdir()
+    (module,) = folder.rglob("*.so")
+    with zipfile.ZipFile(native) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith(".so")]
+        module.write_bytes(archive.read(name))
+    run([sys.executable, "-m", "wheel", "pack", next(folder.iterdir()), "--dest-dir", tmp_path / "packed"])
+    (changed,) = (tmp_path / "packed").glob("*.whl")
+    Wheelhouse.open(wheels).add(changed, replace=True)
+    said = sagefix(*command[:-1], "--platform", other)
+    (row,) = said.answer["result"]["rows"]
+    assert (said.code, row["status"]) == (21, "failed")
+    assert "fails level static: extensions" in row["reason"]
+    with pytest.raises(VerificationError):
+        gather([wheels], tmp_path / "site")
+
+
+def test_a_missing_cross_compiler_is_told_before_anything_is_compiled(
+    sagefix: Sagefix, make_target: MakeTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("the matrix cross-builds on x86_64 alone")
+    # All programs but cross compilers.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for program in Path(folder).glob("*"):
+            link = tools / program.name
+            if not program.name.startswith("aarch64") and not link.exists() and not link.is_symlink():
+                link.symlink_to(program)
+    monkeypatch.setenv("PATH", str(tools))
+    named = (
+        "prebuild",
+        *ONE,
+        "--python",
+        "3.12",
+        "--wheelhouse",
+        tmp_path / "wheels",
+        "--platform",
+        "aarch64",
+    )
+    said = sagefix(*named)
+    assert (said.code, said.answer["error"]["name"]) == (8, "toolchain")
+    assert "no C compiler for aarch64" in said.answer["error"]["message"]
+    assert "g++-aarch64-linux-gnu" in said.answer["error"]["hint"]
+    assert said.answer["result"] is None
+    # Who did not name them gets the others, and is told as well.
+    said = sagefix("matrix", *ONE, "--python", "3.12", "--here", "--wheelhouse", tmp_path / "wheels")
+    rows = {each["cell"]["platform"]: each for each in said.result["cells"]}
+    assert (rows["x86_64"]["status"], rows["aarch64"]["status"]) == ("missing", "impossible")
+    assert "g++-aarch64-linux-gnu" in rows["aarch64"]["reason"]
+    assert "No wheel for aarch64 is built" in said.err
+    # A native build asks for another machine, whatever compilers there are.
+    said = sagefix(*named, "--native")
+    assert "it needs an aarch64 machine" in said.result["rows"][0]["reason"]
+
+
 def test_cells_are_for_this_machine(make_target: MakeTarget, tmp_path: Path) -> None:
     found = survey(make_target(build=False), tmp_path / "wheels")
     facts = probe(python_of(tmp_path / "target"))
@@ -411,5 +535,6 @@ def test_cells_are_for_this_machine(make_target: MakeTarget, tmp_path: Path) -> 
         abi=facts.abi_tag,
         interpreter=facts.executable,
         platform=facts.machine,
+        host=facts.machine,
         runner=found.cell.runner,
     )

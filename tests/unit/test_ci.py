@@ -48,7 +48,8 @@ def test_only_the_jobs_that_publish_may_write() -> None:
     ]
     assert "write" not in (ROOT / ".github/workflows/checks.yml").read_text()
     # What publishes waits for all that is built.
-    assert "needs: [matrix, build]" in publishing
+    assert "needs: [matrix, build, second-opinion]" in publishing
+    assert "needs.build.result == 'success'" in publishing
 
 
 def test_each_step_is_a_make_target() -> None:

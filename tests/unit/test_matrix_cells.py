@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -55,10 +56,13 @@ def test_what_is_wanted_is_possible() -> None:
         torch_version="2.11.0",
         cuda="13.0",
         platform="x86_64",
+        host="x86_64",
         runner="ubuntu-24.04",
         archs="8.0",
     )
-    assert {cell.archs for cell in made if cell.platform == "aarch64"} == {"9.0"}
+    there = [cell for cell in made if cell.platform == "aarch64"]
+    assert {cell.archs for cell in there} == {"9.0"}
+    assert {(cell.host, cell.cross, cell.runner) for cell in there} == {("x86_64", True, "ubuntu-24.04")}
 
 
 def test_cells_of_a_pin_for_the_cpu_are_pythons() -> None:
@@ -105,11 +109,35 @@ def test_a_toolkit_of_ones_own_needs_no_package() -> None:
 
 
 def test_another_kind_of_machine() -> None:
-    made = reasons(machine="x86_64", pythons=("3.12",), torch=("2.11",), archs=("9.0",))
-    assert made == {
-        "cp312-torch2.11-cu130-sm90-x86_64": "",
-        "cp312-torch2.11-cu130-sm90-aarch64": "it needs an aarch64 machine, and this one is x86_64",
+    def made(**choice: Any) -> dict[str, tuple[str, str]]:
+        wanted = Choice(pythons=("3.12",), torch=("2.11",), archs=("9.0",), **choice)
+        return {cell.platform: (cell.host, cell.reason) for cell in cells(load_matrix(), SAGE, None, wanted)}
+
+    here = {"x86_64": ("x86_64", ""), "aarch64": ("x86_64", "")}
+    assert made() == made(machine="x86_64") == here
+    assert made(machine="x86_64", native=True) == here | {
+        "aarch64": ("aarch64", "it needs an aarch64 machine, and this one is x86_64")
     }
+    # A machine of its own kind builds natively, asked or not.
+    assert made(machine="aarch64") == {
+        "x86_64": ("x86_64", "it needs an x86_64 machine, and this one is aarch64"),
+        "aarch64": ("aarch64", ""),
+    }
+
+
+def test_a_native_runner_is_of_the_kind_of_the_wheel() -> None:
+    chosen = Choice(pythons=("3.12",), torch=("2.11",), platforms=("aarch64",), native=True)
+    (cell,) = cells(load_matrix(), SAGE, None, chosen)
+    assert (cell.host, cell.cross, cell.runner) == ("aarch64", False, "ubuntu-24.04-arm")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_what_torch_is_not_there_for_no_cross_build_is_for(native: bool) -> None:
+    chosen = Choice(pythons=("3.12",), torch=("2.10",), platforms=("aarch64",), archs=("9.0",), native=native)
+    (cell,) = cells(load_matrix(), SAGE, None, chosen)
+    assert (cell.status, cell.reason) == (
+        "impossible", "torch 2.10 is for the CPU only on aarch64; it has CUDA from 2.11 on",
+    )  # fmt: skip
 
 
 def test_a_platform_narrows_the_rows_down() -> None:
@@ -208,6 +236,7 @@ def test_github_gets_what_is_missing_and_no_more_than_it_takes() -> None:
                 "cuda": "13.0",
                 "arch": "8.0;9.0",
                 "platform": "x86_64",
+                "host": "x86_64",
                 "runner": "ubuntu-24.04",
             }
         ]

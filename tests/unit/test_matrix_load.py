@@ -12,6 +12,10 @@ from sagefix.pins.matrix import load_matrix
 
 GOOD = """schema = 1
 
+[cxx11_abi]
+since = "2.7"
+sources = ["https://example.org"]
+
 [[torch]]
 release = "2.11"
 version = "2.11.0"
@@ -60,6 +64,7 @@ def test_a_good_table(tmp_path: Path) -> None:
     assert platform.runner == "small-arm"
     assert [wanted.archs for wanted in matrix.wanted_of("tiny")] == [("9.0", "8.0;9.0+PTX")]
     assert matrix.wanted_of("other") == ()
+    assert [matrix.has_new_abi(release) for release in ("2.6", "2.7", "2.11")] == [None, True, True]
 
 
 # What is replaced, by what, and what it says (the line is that of the change).
@@ -86,6 +91,17 @@ WRONG = [
         'reason = ""\nsources = []',
         "exclude[0].sources: must",
     ),
+    (
+        'runner = "small-arm"',
+        'cross = "aarch64"\nrunner = "x"',
+        "platform[1].cross: there is no other platform",
+    ),
+    (
+        'runner = "small-arm"',
+        'cross = "sparc"\nrunner = "x"',
+        "platform[1].cross: there is no other platform",
+    ),
+    ('since = "2.7"', 'since = "new"', "cxx11_abi.since: 'new' is not a release such as '2.11'"),
     ("[[wanted]]", "[[wnated]]", "wnated: unknown key"),
     ("schema = 1", "schema = 2", "schema: invalid enum value 2"),
     ("[[exclude]]", "[[exclude", "not valid TOML: "),

@@ -269,6 +269,14 @@ def test_accepted(facts: Facts) -> None:
     assert judge(facts).accepted, judge(facts).reasons
 
 
+def test_a_torch_whose_abi_nobody_knows_refuses_no_wheel_for_it() -> None:
+    unknown = changed(torch=msgspec.structs.replace(TORCH, cxx11_abi=None))
+    for abi in (True, False):
+        decision = judge(wheel(record={"cxx11_abi": abi}), unknown)
+        assert decision.accepted
+        assert "nobody here knows which C++ string ABI torch 2.11.0+cu130 has" in decision.reasons
+
+
 def test_known_bad_is_refused_for_the_arch_it_is_bad_on() -> None:
     facts = wheel("eb615cf.cu130.torch2.11.sm86.sm90", record=None)
     asked = msgspec.structs.replace(REVISION, commit=BROKEN)

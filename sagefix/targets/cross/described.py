@@ -141,7 +141,7 @@ def _torch(platform: Platform, builder: Interpreter, kept: Kept) -> Torch:
     return torch
 
 
-def _same(torch: Torch) -> tuple[str, str, bool]:
+def _same(torch: Torch) -> tuple[str, str, bool | None]:
     return torch.version.partition("+")[0], torch.cuda.split(".")[0], torch.cxx11_abi
 
 
