@@ -6,6 +6,9 @@ import msgspec
 
 from sagefix.archs import Arch
 
+SLOWER = 8.0
+"""How much longer an emulated Python may take for anything: importing torch took 19 s instead of 3."""
+
 
 class Torch(msgspec.Struct, frozen=True, kw_only=True):
     """The torch of an interpreter, read without importing it.
@@ -36,6 +39,8 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     order. ``python_h`` is the path of the header (empty: not there), ``include`` the folder it belongs in,
     ``scripts`` that of programs such as ninja. ``torch_error`` says why ``torch`` is None although files of
     it are there. ``build_flags`` are the compilers and flags that this Python gives to every extension it builds.
+    ``emulator`` is what runs it (``qemu-aarch64-static 7.2.22``; empty: this machine itself), ``sysroot`` the root of
+    the file system that its C library is in (empty: this machine's).
     """
 
     executable: str
@@ -61,6 +66,13 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     include: str = ""
     scripts: str = ""
     build_flags: dict[str, str] = {}
+    emulator: str = ""
+    sysroot: str = ""
+
+    @property
+    def patience(self) -> float:
+        """By what to multiply the time that it gets for anything."""
+        return SLOWER if self.emulator else 1.0
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True):
