@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from sagefix.building.cross import cross_variables, provide_headers, without_ignored
 from sagefix.building.diagnose import explain_failure
 from sagefix.building.facts import Facts, facts_of_plan, header
 from sagefix.building.objects import ObjectCache, Objects, read_objects
@@ -162,6 +163,8 @@ def run_backend(
     with disk_errors(root, "write the build's settings"):
         config = root / "distutils.cfg"
         config.write_text(_distutils_config(plan, root), encoding="utf-8")
+        if plan.cross is not None:
+            provide_headers(plan.cross, root)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(header(facts_of_plan(plan)), encoding="utf-8")
     base = os.environ if environment is None else environment
@@ -217,6 +220,8 @@ def build_environment(
     object_cache: ObjectCache | None = None,
 ) -> dict[str, str]:
     """Return the whole environment of a build: the user's, less what could leak in, plus what the plan says."""
+    if plan.cross is not None:
+        base = without_ignored(base)
     variables = {name: value for name, value in guest_environment(base).items() if name not in _SCRUBBED}
     # The target's own programs first: its ninja, not that of whoever started sagefix.
     variables["PATH"] = os.pathsep.join([str(Path(plan.python).parent), base.get("PATH", os.defpath)])
@@ -247,6 +252,7 @@ def build_environment(
                     "threads": jobs.threads,
                     "fixes": plan.fix_sources,
                     "objects": object_cache,
+                    "cross": plan.cross,
                 }
             ).decode(),
         }
@@ -260,7 +266,9 @@ def build_environment(
         )
     if plan.toolkit:
         variables["CUDA_HOME"] = plan.toolkit
-    if plan.stubs:
+    if plan.cross is not None:
+        variables |= cross_variables(plan.cross, variables, root)
+    elif plan.stubs:
         # For the linker alone: on LD_LIBRARY_PATH or in an rpath the stub would stand in for the driver.
         # First, as the linker was asked when the toolkit was chosen: an empty stub of somebody's must not win.
         variables["LIBRARY_PATH"] = os.pathsep.join(filter(None, [*plan.stubs, base.get("LIBRARY_PATH", "")]))

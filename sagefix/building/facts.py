@@ -24,6 +24,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``torch_cuda`` is the CUDA torch was built with, ``""`` for a build without CUDA. ``toolkit`` says whether there
     is a CUDA compiler, ``nvcc`` is its version. ``compiler`` is the C++ compiler (``"gcc 12.2.0"``, or ``"gcc 12"``).
+    ``built_on`` is the kind of machine that builds for another one, which ``machine`` then is.
     ``system`` is ``linux`` or ``windows``. ``memory_gib`` is all there is, not what is free. ``exit_status`` is as
     Python's subprocess gives it: below 0 for a signal. ``key`` is the plan's.
     """
@@ -37,6 +38,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nvcc: str = ""
     compiler: str = ""
     machine: str = ""
+    built_on: str = ""
     system: str = ""
     archs: tuple[str, ...] = ()
     memory_gib: float | None = None
@@ -72,6 +74,7 @@ def facts_of_plan(plan: Plan) -> Facts:
         nvcc=identity.nvcc,
         compiler=identity.host_compiler,
         machine=machine,
+        built_on=plan.cross.built_on if plan.cross else "",
         system="windows" if system.startswith("win") else system,
         archs=identity.archs,
         key=plan.key,

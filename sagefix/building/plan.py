@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from sagefix.archs import Arch
+from sagefix.building.cross import Cross, make_cross, without_ignored
 from sagefix.building.reproducible import places_of
 from sagefix.errors import GpuError
 from sagefix.files import sha256_bytes, sha256_file
@@ -108,7 +109,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``place`` names the folder of the build. It is the same for commits that are compiled in the same way: compilers
     write it into what they make, and the object cache (:mod:`~sagefix.building.objects`) finds what it knows.
     ``places`` maps folders of this machine that compilers read from to the names that stand for them in the wheel
-    (:mod:`~sagefix.building.reproducible`).
+    (:mod:`~sagefix.building.reproducible`). ``cross`` is there in a build for another platform.
     """
 
     identity: Identity
@@ -127,6 +128,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fix_sources: tuple[FixSource, ...] = ()
     places: dict[str, str] = {}
     notes: tuple[str, ...] = ()
+    cross: Cross | None = None
 
 
 def make_plan(
@@ -139,14 +141,20 @@ def make_plan(
     environment: Mapping[str, str] | None = None,
     fixes: bool = True,
     manylinux: bool = False,
+    tools: Mapping[str, str] | None = None,
 ) -> Plan:
     """Decide a wheel. ``toolkit`` and ``compiler`` may be missing when nothing will be compiled (a dry look).
 
-    ``fixes``: apply those of the pin. ``manylinux``: see :class:`Identity`.
+    ``fixes``: apply those of the pin. ``manylinux``: see :class:`Identity`. ``tools`` is the environment that names
+    the compilers for a described target (:func:`~sagefix.targets.cross.compilers.tool_environment`), which has to be
+    given with one.
 
     Raises :class:`GpuError` when the recipe has no row for one of the archs.
     """
     interpreter, torch = target.interpreter, target.interpreter.torch
+    variables = os.environ if environment is None else environment
+    if interpreter.built_by is not None:
+        variables = without_ignored(variables)
     recipe = pin.recipe_named(revision.recipe)
     applied = pin.fix if fixes else ()
     sources = {fix.name: manifests_dir() / fix.source for fix in applied}
@@ -175,10 +183,10 @@ def make_plan(
         cxx11_abi=torch.cxx11_abi if pin.build.torch and torch else None,
         nvcc=toolkit.full_version if toolkit else "",
         host_compiler=f"{compiler.kind} {compiler.version}" if compiler else "",
-        setuptools=interpreter.packages.get("setuptools", ""),
+        setuptools=interpreter.builder.packages.get("setuptools", ""),
         fixes={name: sha256_file(source) for name, source in sources.items()},
         patches=(),
-        environment=compiler_environment(os.environ if environment is None else environment),
+        environment=compiler_environment(variables),
         shim=shim_version(),
         tools=tool_versions(interpreter, toolkit, compiler, environment),
         packages=_identified(interpreter, pin),
@@ -196,7 +204,7 @@ def make_plan(
         ),
         # pip and uv refuse a wheel for another torch by themselves when its METADATA says so.
         requires=(f"torch=={torch.release}.*",) if pin.build.torch and torch else (),
-        python=interpreter.executable,
+        python=interpreter.builder.executable,
         toolkit=toolkit.home if toolkit else "",
         stubs=toolkit.stub_folders if toolkit else (),
         fake_gpus=recipe.asks_torch_for_gpus,
@@ -204,6 +212,7 @@ def make_plan(
         fix_sources=tuple(FixSource(file=str(sources[fix.name]), wraps=fix.wraps) for fix in applied),
         places=places_of(interpreter, toolkit),
         notes=_notes(recipe, target),
+        cross=make_cross(interpreter, toolkit, tools or {}),
     )
 
 
@@ -222,7 +231,9 @@ def place_of(identity: Identity) -> str:
 def build_packages(interpreter: Interpreter, pin: Pin) -> tuple[Package, ...]:
     """Return the target's packages that take part in a build of the pin, as they are installed."""
     names = {*pin.build.requires, *(["torch"] if pin.build.torch else []), "setuptools", "wheel"}
-    return find_packages(interpreter.sys_path, sorted(names))
+    # Of a described target torch alone is there; what drives the build is this machine's.
+    folders = dict.fromkeys((*interpreter.sys_path, *interpreter.builder.sys_path))
+    return find_packages(folders, sorted(names))
 
 
 def _identified(interpreter: Interpreter, pin: Pin) -> dict[str, str]:

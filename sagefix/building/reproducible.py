@@ -37,10 +37,13 @@ _SYSTEM = frozenset({"/", "/usr", "/usr/local"})
 
 def places_of(interpreter: Interpreter, toolkit: Toolkit | None) -> dict[str, str]:
     """Return the folders that compilers of a target read from, each with the name that stands for it."""
+    builder = interpreter.builder
     found = {
-        interpreter.prefix: "environment",
-        interpreter.base_prefix: "python",
-        interpreter.include: "include",
+        builder.prefix: "environment",
+        builder.base_prefix: "python",
+        builder.include: "include",
+        builder.purelib: "site-packages",
+        builder.platlib: "site-packages",
         interpreter.purelib: "site-packages",
         interpreter.platlib: "site-packages",
         str(manifests_dir()): "manifests",

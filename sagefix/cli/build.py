@@ -25,6 +25,7 @@ def build(
     python: options.Python = None,
     arch: options.ArchList = None,
     torch: options.Torch = None,
+    platform: options.Platform = None,
     cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
@@ -77,6 +78,7 @@ def build(
             torch=torch,
             manylinux=manylinux,
             object_cache=object_cache,
+            platform=platform,
         )
         made = run_build(
             survey(request),

@@ -60,6 +60,15 @@ Torch = Annotated[
         show_default=False,
     ),
 ]
+Platform = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        help="Build for this platform (linux_aarch64, linux_x86_64) and a version of --python, without a machine of "
+        "its kind. Default: this machine.",
+        show_default=False,
+    ),
+]
 ObjectCache = Annotated[
     str,
     typer.Option(

@@ -12,7 +12,7 @@ from sagefix.cli.output import running
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sagefix.workflows.toolchain import Installed, Shown
+    from sagefix.workflows.toolchain import Installed, Row, Shown
 
 app = typer.Typer(
     help="CUDA toolkits: the system's, and those made of packages.",
@@ -25,6 +25,7 @@ app = typer.Typer(
 def show(
     python: options.Python = None,
     torch: options.Torch = None,
+    platform: options.Platform = None,
     arch: options.ArchList = None,
     cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
@@ -40,7 +41,16 @@ def show(
         from sagefix.workflows.toolchain import show as run_show
 
         shown = run_show(
-            Request(pin=pin, ref=ref, python=python, torch=torch, arch=arch, cuda=cuda, offline=offline)
+            Request(
+                pin=pin,
+                ref=ref,
+                python=python,
+                torch=torch,
+                arch=arch,
+                cuda=cuda,
+                offline=offline,
+                platform=platform,
+            )
         )
         outcome.result(shown, lambda console: _draw(console, shown, packages=verbose))
 
@@ -49,6 +59,7 @@ def show(
 def install(
     python: options.Python = None,
     torch: options.Torch = None,
+    platform: options.Platform = None,
     arch: options.ArchList = None,
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
@@ -63,7 +74,9 @@ def install(
         from sagefix.workflows.toolchain import install as run_install
 
         installed = run_install(
-            Request(pin=pin, ref=ref, python=python, torch=torch, arch=arch, offline=offline)
+            Request(
+                pin=pin, ref=ref, python=python, torch=torch, arch=arch, offline=offline, platform=platform
+            )
         )
         outcome.result(installed, lambda console: _draw_installed(console, installed))
 
@@ -76,13 +89,15 @@ def remove(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Remove toolkits made of packages from the cache; they are fetched again when they are needed."""
+    """Remove toolkits made of packages, and packages and Pythons of other platforms, from the cache; they are fetched
+    again when they are needed.
+    """
     with running("toolchain remove", json=json, quiet=quiet, verbose=verbose) as outcome:
         from sagefix.cli.render import removed
-        from sagefix.targets.packaged import remove_packaged
+        from sagefix.workflows.toolchain import remove as run_remove
 
         options.require_names(names, everything)
-        gone = remove_packaged(tuple(names or ()), everything=everything)
+        gone = run_remove(tuple(names or ()), everything=everything)
         outcome.result(gone, lambda console: removed(console, gone))
 
 
@@ -93,7 +108,7 @@ def _draw(console: Console, shown: Shown, *, packages: bool) -> None:
     drawn = draw.table("CUDA", "from", "size", "where", "name")
     for row in shown.toolkits:
         drawn.add_row(
-            row.version or "?",
+            _what(row),
             f"{row.origin} ({row.found_in})" if row.found_in else row.origin,
             human_size(row.size),
             row.error or row.home,
@@ -105,6 +120,14 @@ def _draw(console: Console, shown: Shown, *, packages: bool) -> None:
     console.print(drawn if shown.toolkits else "There is no CUDA toolkit here.")
     if shown.checks:
         draw.checks(console, shown.checks, title=f"For {shown.target}")
+
+
+def _what(row: Row) -> str:
+    if row.kind == "packages":
+        return f"packages of {row.machine}"
+    if row.kind == "Python":
+        return f"Python {row.version} for {row.machine}, emulated"
+    return (row.version or "?") + (f" for {row.machine}" if row.machine else "")
 
 
 def _draw_installed(console: Console, installed: Installed) -> None:

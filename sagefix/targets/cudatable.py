@@ -33,7 +33,8 @@ class Packaged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``folder`` is where its wheels unpack to, below site-packages. ``release`` is the package whose version is
     the toolkit's (``cuda-toolkit==13.0.2``) and whose ``extras`` name the exact version of each part.
     ``pinned`` are held to the toolkit's minor beside that. ``compiler`` is the package of nvcc, whose version
-    is nvcc's own. ``machines`` are those there are wheels for (``platform.machine()``).
+    is nvcc's own; ``runtime`` that of the library every extension is linked with. ``machines`` are those there are
+    wheels for (``platform.machine()``).
     """
 
     cuda: str
@@ -42,6 +43,7 @@ class Packaged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     extras: tuple[str, ...]
     pinned: tuple[str, ...]
     compiler: str
+    runtime: str
     machines: tuple[str, ...]
     download_mb: int
     disk_mb: int

@@ -166,7 +166,7 @@ def _fill(
     python = _python(folder)
     with task(f"Making an environment with Python {version}"):
         _venv(folder, base, fetcher, env, offline=offline)
-    torch = [_torch_requirement(spec.torch)] if spec.torch else []
+    torch = [torch_requirement(spec.torch)] if spec.torch else []
     wanted = [*torch, *spec.requires]
     what = f"torch {spec.torch}" if spec.torch else "what a build needs"
     if wanted:
@@ -224,7 +224,8 @@ def _refused(error: ToolchainError, spec: Spec, python: str) -> SagefixError:
     return TargetError(error.message, hint=error.hint, details=error.details)
 
 
-def _torch_requirement(version: str) -> str:
+def torch_requirement(version: str) -> str:
+    """Return the requirement of a torch: any of the minor ``2.11``, or exactly ``2.11.0``."""
     return f"torch=={version}" if version.count(".") == 2 else f"torch=={version}.*"
 
 

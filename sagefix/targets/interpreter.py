@@ -140,8 +140,9 @@ def _in_folder(folder: Path, found: str) -> Path:
     )
 
 
-def probe(python: Path, *, timeout: float = PROBE_TIMEOUT_S) -> Interpreter:
-    """Ask an interpreter about itself; it has ``timeout`` seconds.
+def probe(python: Path, *, timeout: float = PROBE_TIMEOUT_S, first: Path | None = None) -> Interpreter:
+    """Ask an interpreter about itself; it has ``timeout`` seconds. ``first`` is a folder of packages that come before
+    its own.
 
     Raises :class:`TargetError`: it cannot be started, crashes, hangs, is no Python, older than 3.9, or not
     CPython (there is no torch for any other).
@@ -149,7 +150,10 @@ def probe(python: Path, *, timeout: float = PROBE_TIMEOUT_S) -> Interpreter:
     if not _NAMES.match(python.name) and not _plain_version(python, timeout):
         raise _not_python(python)
     try:
-        answer = ask(python, "probe.py", timeout=timeout)
+        env = guest_environment()
+        if first is not None:
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(first), env.get("PYTHONPATH", "")]))
+        answer = ask(python, "probe.py", timeout=timeout, env=env)
     except ProcessError as error:
         raise _refusal(python, error, timeout) from error
     try:

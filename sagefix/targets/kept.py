@@ -99,13 +99,16 @@ def remove_kept(folder: Path, what: str) -> int:
     return freed
 
 
-def remove_from(name: str, names: Sequence[str], *, everything: bool, what: str) -> tuple[Removed, ...]:
-    """Remove folders of a shelf by name, or by any part of it that only one has; ``everything`` takes all,
-    unfinished ones as well. ``what`` is what they are called: ``"a toolchain"``.
+def remove_from(
+    shelves: str | Sequence[str], names: Sequence[str], *, everything: bool, what: str
+) -> tuple[Removed, ...]:
+    """Remove folders of one or several shelves by name, or by any part of it that only one has; ``everything`` takes
+    all, unfinished ones as well. ``what`` is what they are called: ``"a toolchain"``.
 
     Raises :class:`UsageError` for one that is not there, :class:`LockError` for one in the making.
     """
-    folders = _all_folders(name)
+    each_shelf = [shelves] if isinstance(shelves, str) else shelves
+    folders = [folder for name in each_shelf for folder in _all_folders(name)]
     chosen = folders if everything else [_named(each, folders, what) for each in names]
     return tuple(
         Removed(name=folder.name, freed=remove_kept(folder, folder.name)) for folder in dict.fromkeys(chosen)

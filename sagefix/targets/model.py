@@ -39,8 +39,10 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     order. ``python_h`` is the path of the header (empty: not there), ``include`` the folder it belongs in,
     ``scripts`` that of programs such as ninja. ``torch_error`` says why ``torch`` is None although files of
     it are there. ``build_flags`` are the compilers and flags that this Python gives to every extension it builds.
-    ``emulator`` is what runs it (``qemu-aarch64-static 7.2.22``; empty: this machine itself), ``sysroot`` the root of
-    the file system that its C library is in (empty: this machine's).
+    ``built_by`` is set for a Python of another platform, which is described and not present: the interpreter of this
+    machine, of the same version and torch, whose setuptools builds for it. ``executable`` then names no file.
+    ``emulator`` is what runs one of another machine (``qemu-aarch64-static 7.2.22``; empty: this machine itself), and
+    ``sysroot`` the root of the file system that its C library is in (empty: this machine's).
     """
 
     executable: str
@@ -66,6 +68,7 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     include: str = ""
     scripts: str = ""
     build_flags: dict[str, str] = {}
+    built_by: Interpreter | None = None
     emulator: str = ""
     sysroot: str = ""
 
@@ -73,6 +76,11 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     def patience(self) -> float:
         """By what to multiply the time that it gets for anything."""
         return SLOWER if self.emulator else 1.0
+
+    @property
+    def builder(self) -> Interpreter:
+        """The interpreter that drives a build for this one: itself, unless it is described."""
+        return self.built_by or self
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True):

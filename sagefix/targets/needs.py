@@ -187,17 +187,33 @@ def check_python_h(interpreter: Interpreter, os_release: Path = Path("/etc/os-re
     )
 
 
+def distributions(os_release: Path = Path("/etc/os-release")) -> list[str]:
+    """Return what distribution this is and which it is like, as tables of packages name them, the closest first."""
+    try:
+        text = os_release.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    ids = " ".join(re.findall(r"^ID(?:_LIKE)?=\"?([^\"\n]*)\"?$", text, re.MULTILINE)).split()
+    return ["fedora" if name in {"rhel", "centos"} else "suse" if "suse" in name else name for name in ids]
+
+
+def require_present(interpreter: Interpreter, what: str) -> None:
+    """Raise :class:`TargetError` for a described target: nothing of it runs here, and nothing is installed into it.
+
+    ``what`` is the work that needs it, as the beginning of a sentence: ``"An installation"``.
+    """
+    if interpreter.built_by is not None:
+        raise TargetError(
+            f"{what} needs a Python that runs here, and {interpreter.executable} is described, not present.",
+            hint=f"Do it on a machine of that kind ({interpreter.machine}).",
+        )
+
+
 def _header_package(interpreter: Interpreter, os_release: Path) -> tuple[str, str]:
     version = ".".join(interpreter.version.split(".")[:2])
     if not interpreter.base_prefix.startswith("/usr") or interpreter.base_prefix.startswith("/usr/local"):
         return f"Install Python {version} with its headers, or use an environment of one that has them.", ""
-    try:
-        text = os_release.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    ids = " ".join(re.findall(r"^ID(?:_LIKE)?=\"?([^\"\n]*)\"?$", text, re.MULTILINE)).split()
-    ids = ["fedora" if name in {"rhel", "centos"} else "suse" if "suse" in name else name for name in ids]
-    for name in ids:
+    for name in distributions(os_release):
         if name in _PYTHON_H_PACKAGES:
             command, source = _PYTHON_H_PACKAGES[name]
             return f"Run: {command.format(version=version, digits=version.replace('.', ''))}", source

@@ -10,8 +10,11 @@ from pathlib import Path
 _VERSIONED = re.compile(r"(lib[\w+-]+\.so)\.\d[\d.]*")
 
 
-def make_overlay(home: Path, packages: Path, headers: Path) -> None:
+def make_overlay(home: Path, packages: Path, headers: Path, first: Path | None = None) -> None:
     """Make ``home`` a CUDA_HOME of ``packages`` (``bin``, ``include``, ``lib``, ``nvvm``) and further headers.
+
+    ``first`` is a folder of libraries that stand in for those of the same name: another machine's, where extensions
+    are linked for it.
 
     nvcc finds its parts from the path it was called by, so ``bin`` is a real folder with a link for each file.
     ``lib64`` is what nvcc's and torch's linker flags name; the wheels lack the names without a version
@@ -24,9 +27,14 @@ def make_overlay(home: Path, packages: Path, headers: Path) -> None:
     link(home / "nvvm", packages / "nvvm")
     libraries = home / "lib64"
     (libraries / "stubs").mkdir(parents=True)
-    for entry in sorted((packages / "lib").iterdir()):
-        if entry.name != "stubs":
-            link(libraries / entry.name, entry)
+    owners = {
+        entry.name: entry
+        for folder in (packages / "lib", *filter(None, [first]))
+        for entry in folder.iterdir()
+    }
+    for name, entry in sorted(owners.items()):
+        if name != "stubs":
+            link(libraries / name, entry)
     for entry in sorted(libraries.iterdir()):
         if (found := _VERSIONED.fullmatch(entry.name)) and not (libraries / found[1]).exists():
             (libraries / found[1]).symlink_to(entry.name)

@@ -3,7 +3,8 @@
 ``<cache>/toolchains/<name>/`` holds ``packages`` (the wheels, unpacked and otherwise untouched), ``headers``
 (those of libraries that torch's headers include), ``toolkit`` (the CUDA_HOME: links, and the driver's stub)
 and the lock, ``sagefix.json``. Nothing in it points outside: the headers are copied from the target, which may
-go away.
+go away. A toolchain for another machine has that machine's runtime library as well, in ``libraries``: the compiler
+is this machine's, what is linked with is the other's.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from sagefix.errors import SagefixError, ToolchainError
 from sagefix.files import sha256_bytes
 from sagefix.progress import note
 from sagefix.targets.compilers import find_host_compiler
+from sagefix.targets.cross.platforms import platform_named
 from sagefix.targets.cudatable import Packaged, load_cuda_table
-from sagefix.targets.fetching import Fetcher, Locked, find_fetcher, resolve, unpack
+from sagefix.targets.fetching import Elsewhere, Fetcher, Locked, find_fetcher, resolve, unpack
 from sagefix.targets.kept import (
     Removed,
     made_folders,
@@ -166,7 +168,8 @@ class _Maker:
         unpack(self.fetcher, compiler, folder / "packages", what, offline=self.offline)
         self._headers(folder, [each for each in self.locked if each.name in libraries])
         toolkit = folder / "toolkit"
-        make_overlay(toolkit, folder / "packages" / self.packaged.folder, folder / "headers")
+        packages = folder / "packages" / self.packaged.folder
+        make_overlay(toolkit, packages, folder / "headers", self._libraries(folder))
         host = find_host_compiler(self.env)
         count = make_stub([toolkit / "include"], toolkit / "lib64" / "stubs" / STUB_NAME, host, self.env)
         return Toolchain(
@@ -180,17 +183,35 @@ class _Maker:
             made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
 
+    def _libraries(self, folder: Path) -> Path | None:
+        """Fetch what extensions for another machine are linked with; return its folder, None for this machine."""
+        if not self.wanted.libraries_for:
+            return None
+        platform = platform_named(f"linux_{self.wanted.libraries_for}")
+        # The runtime is in C: which Python asks for it makes no difference.
+        short = ".".join(self.interpreter.version.split(".")[:2])
+        elsewhere = Elsewhere(python=short, machine=platform.machine, glibc=platform.glibc)
+        runtime = next(each for each in self.locked if each.name == self.packaged.runtime)
+        what = f"the CUDA {self.wanted.cuda} libraries of {platform.machine}"
+        # pip tells the hash of the file for this machine alone, so it is asked again.
+        found = resolve(
+            self.fetcher, [f"{runtime.name}=={runtime.version}"], what,
+            offline=self.offline, elsewhere=elsewhere,
+        )  # fmt: skip
+        unpack(self.fetcher, found, folder / "libraries", what, offline=self.offline, elsewhere=elsewhere)
+        return folder / "libraries" / self.packaged.folder / "lib"
+
     def _headers(self, folder: Path, locked: list[Locked]) -> None:
         """Gather the headers of libraries: from the target's packages, and from those that are fetched."""
         headers = folder / "headers"
         headers.mkdir()
         for library in self.packaged.library:
             if library.package in self.wanted.headers:
-                for inside, path in headers_of(self.interpreter, self.packaged, library).items():
+                for inside, path in headers_of(self.interpreter.builder, self.packaged, library).items():
                     (headers / inside).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, headers / inside)
         if locked:
-            scratch = folder / "libraries"
+            scratch = folder / "fetched"
             names = ", ".join(each.name for each in locked)
             unpack(self.fetcher, locked, scratch, f"the headers of {names}", offline=self.offline)
             shutil.copytree(scratch / self.packaged.folder / "include", headers, dirs_exist_ok=True)
@@ -220,7 +241,9 @@ def _nvcc_version(packaged: Packaged, locked: tuple[Locked, ...]) -> str:
 
 
 def _what(wanted: Wanted) -> str:
-    return f"the CUDA {wanted.cuda} compiler"
+    return f"the CUDA {wanted.cuda} compiler" + (
+        f" for {wanted.libraries_for}" if wanted.libraries_for else ""
+    )
 
 
 def _key(wanted: Wanted, locked: tuple[Locked, ...]) -> str:
@@ -228,7 +251,8 @@ def _key(wanted: Wanted, locked: tuple[Locked, ...]) -> str:
 
 
 def _name(wanted: Wanted, key: str) -> str:
-    return f"cuda-{re.sub(r'[^0-9.]', '', wanted.release).rstrip('.')}-{key}"
+    machine = f"{wanted.libraries_for}-" if wanted.libraries_for else ""
+    return f"cuda-{re.sub(r'[^0-9.]', '', wanted.release).rstrip('.')}-{machine}{key}"
 
 
 def _read(folder: Path, *, sizes: bool) -> Kept | None:

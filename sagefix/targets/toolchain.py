@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -14,6 +15,8 @@ from sagefix.files import human_size
 from sagefix.pins.model import Pin, Recipe
 from sagefix.progress import note
 from sagefix.targets.compilers import check_host_compiler, find_host_compiler
+from sagefix.targets.cross.compilers import check_cross_compilers, tool_environment
+from sagefix.targets.cross.platforms import platform_named
 from sagefix.targets.cuda import check_toolkit
 from sagefix.targets.cudatable import load_cuda_table
 from sagefix.targets.linking import DRIVER
@@ -70,11 +73,11 @@ def decide_toolkit(
         return _packages(wanted_for(interpreter), "--cuda pypi asks for it", environment)
     if option != AUTO:
         hint = None if option == SYSTEM else option
-        toolkit = _with_driver(find_toolkit(hint, environment), recipe, archs, environment)
+        toolkit = _system(hint, interpreter, recipe, archs, environment)
         asked = f"--cuda {option} asks for it"
         return Decision(toolkit=toolkit, reason=_reason(toolkit, asked))
     try:
-        toolkit = _with_driver(find_toolkit(None, environment), recipe, archs, environment)
+        toolkit = _system(None, interpreter, recipe, archs, environment)
     except ToolchainError as error:
         return _instead(error.message, error, interpreter, environment)
     checks = check_toolkit(toolkit, interpreter, pin, recipe, archs, environment)
@@ -131,6 +134,24 @@ def check_toolchain(
     offline: bool = False,
 ) -> tuple[Check, ...]:
     """Say what would compile, and whether it can; nothing is fetched."""
+    crossed = check_cross_compilers(interpreter, env)
+    if failures(crossed):
+        # What else compiles is tried with it, and would fail for this reason.
+        return crossed
+    tools = tool_environment(interpreter, env)
+    return (*crossed, *_check_toolchain(option, interpreter, pin, recipe, archs, tools, offline=offline))
+
+
+def _check_toolchain(
+    option: str,
+    interpreter: Interpreter,
+    pin: Pin,
+    recipe: Recipe,
+    archs: Sequence[Arch],
+    env: Mapping[str, str],
+    *,
+    offline: bool,
+) -> tuple[Check, ...]:
     if pin.device == "cpu":
         return check_host_compiler(env)
     try:
@@ -174,6 +195,22 @@ def _instead(
 def _packages(wanted: Wanted, because: str, env: Mapping[str, str]) -> Decision:
     reason = Check(name=_NAME, status="ok", found=f"CUDA {wanted.release} from {FOUND_IN}: {because}")
     return Decision(toolkit=find_packaged(wanted, env), reason=reason, wanted=wanted)
+
+
+def _system(
+    hint: str | None, interpreter: Interpreter, recipe: Recipe, archs: Sequence[Arch], env: Mapping[str, str]
+) -> Toolkit:
+    """Find a toolkit that was installed; its libraries for another machine stand in a folder of their own
+    (https://docs.nvidia.com/cuda/cuda-installation-guide-linux/#cross-platform-installation)."""
+    toolkit = find_toolkit(hint, env)
+    if interpreter.built_by is not None:
+        target = platform_named(interpreter.platform_tag).cuda_target
+        libraries = Path(toolkit.home) / "targets" / target / "lib"
+        folders = {"lib_folders": libraries, "stub_folders": libraries / "stubs"}
+        toolkit = msgspec.structs.replace(
+            toolkit, **{name: (str(path),) if path.is_dir() else () for name, path in folders.items()}
+        )
+    return _with_driver(toolkit, recipe, archs, env)
 
 
 def _with_driver(toolkit: Toolkit, recipe: Recipe, archs: Sequence[Arch], env: Mapping[str, str]) -> Toolkit:

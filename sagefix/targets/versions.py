@@ -13,6 +13,7 @@ from sagefix.errors import ProcessError
 from sagefix.files import sha256_bytes
 from sagefix.process import run
 from sagefix.targets.compilers import Compiler
+from sagefix.targets.cross.compilers import libc_of
 from sagefix.targets.model import Interpreter
 from sagefix.targets.toolkit import Toolkit
 
@@ -28,20 +29,28 @@ def tool_versions(
 ) -> dict[str, str]:
     """Return name -> version of the tools of a build, those that are there, sorted by name.
 
-    ``glibc`` is the building machine's, whose start files are linked in; ``python build`` stands for the compilers and
-    flags that the Python brings along; ``host compiler`` and ``ld`` name the distribution's build, which decides
-    defaults.
+    ``glibc`` is the one whose start files are linked in, the building machine's; ``python build`` stands for the
+    compilers and flags that the Python brings along; ``host compiler`` and ``ld`` name the distribution's build, which
+    decides defaults. Of a described target, the Python is the one that builds for it, ``glibc`` that of the cross
+    compiler, and ``built on`` says what kind of machine did it.
     """
     environment = os.environ if env is None else env
+    builder = interpreter.builder
     found = {
-        "python": interpreter.version,
-        "python build": _short_hash(interpreter.build_flags),
-        "glibc": interpreter.glibc,
-        **{name: interpreter.packages.get(name, "") for name in ("setuptools", "wheel", "ninja", "torch")},
+        "python": builder.version,
+        "python build": _short_hash(builder.build_flags),
+        "glibc": builder.glibc,
+        **{name: builder.packages.get(name, "") for name in ("setuptools", "wheel", "ninja")},
+        "torch": interpreter.packages.get("torch", ""),
     }
     if compiler is not None:
         found["host compiler"] = f"{compiler.kind} {compiler.version}{_maker(compiler, environment)}"
         found["ld"] = _linker(compiler, environment)
+    if interpreter.built_by is not None:
+        found["built on"] = builder.machine
+        if compiler is not None:
+            found["host compiler"] += f" for {interpreter.machine}"
+            found["glibc"] = libc_of(compiler, environment)
     if toolkit is not None:
         found["nvcc"] = toolkit.full_version
     return {name: version for name, version in sorted(found.items()) if version}

@@ -23,7 +23,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     ``cuda`` is the version torch was built with (``13.0``), ``release`` that of the release package
     (``13.0.2`` where NVIDIA's wheels came with torch, else ``13.0.*``), ``machine`` where the compiler runs.
     ``headers`` are the target's packages whose headers are taken (name to version), ``fetched`` the extras of
-    the release package whose headers are not in the target.
+    the release package whose headers are not in the target. ``libraries_for`` is the machine that extensions are for
+    where it is another one: what they are linked with is that machine's.
     """
 
     cuda: str
@@ -32,6 +33,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     fetched: tuple[str, ...]
     format: int = FORMAT
+    libraries_for: str = ""
 
 
 def wanted_for(interpreter: Interpreter) -> Wanted:
@@ -58,15 +60,20 @@ def wanted_for(interpreter: Interpreter) -> Wanted:
             details={"cuda": torch.cuda},
         )
     machine = platform.machine()
-    if machine not in packaged.machines or os.name != "posix":
-        raise ToolchainError(
-            f"There are no packages of the CUDA {major} compiler for {platform.system()} on {machine}.",
-            hint=f"There are some for Linux on {', '.join(packaged.machines)}.",
-        )
+    for each in (machine, interpreter.machine):
+        if each not in packaged.machines or os.name != "posix":
+            raise ToolchainError(
+                f"There are no packages of the CUDA {major} compiler for {platform.system()} on {each}.",
+                hint=f"There are some for Linux on {', '.join(packaged.machines)}.",
+            )
+    # NVIDIA's headers are the same for every machine, so those of a described target stand in what builds for it.
+    holder = interpreter.builder
     there = {
-        library.package: interpreter.packages[library.package]
+        library.package: holder.packages[library.package]
         for library in packaged.library
-        if library.package in interpreter.packages and headers_of(interpreter, packaged, library)
+        if library.package in holder.packages
+        and holder.packages[library.package] == interpreter.packages.get(library.package)
+        and headers_of(holder, packaged, library)
     }
     needed = [packaged.library_with(header) for header in torch_headers(torch)]
     missing = [library.extra for library in needed if library and library.package not in there]
@@ -78,6 +85,7 @@ def wanted_for(interpreter: Interpreter) -> Wanted:
         machine=machine,
         headers=there,
         fetched=tuple(dict.fromkeys(missing)),
+        libraries_for=interpreter.machine if interpreter.built_by is not None else "",
     )
 
 

@@ -21,6 +21,8 @@ _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 # https://docs.python.org/3/library/importlib.html#importlib.machinery.EXTENSION_SUFFIXES
 _MODULE = re.compile(r"(?P<name>[^\W\d]\w*)(?P<tag>\.(cpython-[\w-]+|pypy[\w-]+|graalpy[\w-]+|abi3))?\.so")
 _GLIBC = re.compile(r"GLIBC_(\d+\.\d+(?:\.\d+)?)")
+# https://gcc.gnu.org/onlinedocs/libstdc++/manual/abi.html
+_GLIBCXX = re.compile(r"GLIBCXX_(\d+\.\d+(?:\.\d+)?)")
 # https://sourceware.org/glibc/wiki/Release/2.36: the first that understands DT_RELR has this marker instead
 # of a number.
 _GLIBC_MARKERS = {"GLIBC_ABI_DT_RELR": "2.36"}
@@ -106,6 +108,7 @@ def _read(elf: Any, path: str) -> Extension:
         rpath=tuple(rpath),
         undefined=tuple(sorted(undefined)),
         glibc=_glibc(elf),
+        glibcxx=_glibcxx(elf),
         cubins=cubins,
         ptx=ptx,
         exports=tuple(sorted(exports)),
@@ -141,11 +144,37 @@ def _module(path: str, exports: set[str]) -> str:
     return ".".join((*parts[:-1], match["name"]))
 
 
-def _glibc(elf: Any) -> str:
+def read_sections(data: bytes, names: Iterable[str], path: str) -> dict[str, bytes]:
+    """Return the bytes of sections of an ELF file by their names, those that are there; ``path`` is for messages.
+
+    Raises :class:`WheelError` when it cannot be read.
+    """
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        elf: Any = ELFFile(io.BytesIO(data))
+        found = {name: elf.get_section_by_name(name) for name in names}
+        return {name: section.data() for name, section in found.items() if section is not None}
+    except (ELFError, struct.error, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise WheelError(f"{path} is not a readable ELF file ({error or type(error).__name__}).") from error
+
+
+def _versions(elf: Any) -> list[str]:
+    """Return the names of the symbol versions that are asked for: ``GLIBC_2.34``, ``GLIBCXX_3.4.29`` ..."""
     section = elf.get_section_by_name(".gnu.version_r")
     if section is None:
-        return ""
-    names = [version.name for _, versions in section.iter_versions() for version in versions]
+        return []
+    return [version.name for _, versions in section.iter_versions() for version in versions]
+
+
+def _glibcxx(elf: Any) -> str:
+    found = [match[1] for name in _versions(elf) if (match := _GLIBCXX.fullmatch(name))]
+    return max(found, key=Version, default="")
+
+
+def _glibc(elf: Any) -> str:
+    names = _versions(elf)
     found = [match[1] for name in names if (match := _GLIBC.fullmatch(name))]
     found += [_GLIBC_MARKERS[name] for name in names if name in _GLIBC_MARKERS]
     return max(found, key=Version, default="")

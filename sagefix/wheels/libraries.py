@@ -67,13 +67,14 @@ class LibraryFinder:
             candidates = [folder / name for folder in (*self.folders, *rpath, *system_folders(self.machine))]
             candidates += loader_cache().get(name, ())
             for candidate in candidates:
-                library = self._open(candidate)
+                library = self.open(candidate)
                 if library is not None:
                     self._by_name[name] = library
                     break
         return self._by_name.get(name)
 
-    def _open(self, path: Path) -> Library | None:
+    def open(self, path: Path) -> Library | None:
+        """Return the library, or program, of a file; None when it is no ELF file for the machine."""
         if path not in self._by_path:
             self._by_path[path] = self._read(path) if path.is_file() else None
         return self._by_path[path]

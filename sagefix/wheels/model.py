@@ -96,7 +96,8 @@ class Extension(msgspec.Struct, frozen=True, kw_only=True):
 
     ``module`` is its import name; ``cubins`` the archs of its machine code (``"9.0a"`` keeps the suffix),
     ``ptx`` those of its PTX; ``needed`` its NEEDED entries; ``undefined`` the symbols it expects from
-    elsewhere; ``glibc`` the highest ``GLIBC_`` version it asks for; ``machine`` like ``x86_64``. ``module``
+    elsewhere; ``glibc`` the highest ``GLIBC_`` version it asks for, ``glibcxx`` the highest ``GLIBCXX_`` one (that of
+    libstdc++); ``machine`` like ``x86_64``. ``module``
     is empty for a shared library that is no module. ``exports`` are the symbols it offers to others,
     ``relocated`` those that its code uses through the loader, ``cuda`` the CUDA release that made its cubins
     (empty: they do not tell).
@@ -115,6 +116,7 @@ class Extension(msgspec.Struct, frozen=True, kw_only=True):
     exports: tuple[str, ...] = ()
     relocated: tuple[str, ...] = ()
     cuda: str = ""
+    glibcxx: str = ""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):

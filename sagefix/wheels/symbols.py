@@ -32,6 +32,16 @@ _NAMES_OF_ABSENT = {
 """Libraries that a machine may lack although the wheel is right, and what their symbols are called."""
 
 
+def is_python(symbol: str) -> bool:
+    """Tell whether a symbol is the interpreter's by its name."""
+    return _PYTHON.fullmatch(symbol) is not None
+
+
+def of_the_driver(library: str) -> bool:
+    """Tell whether a library comes with NVIDIA's driver, and with no package."""
+    return any(pattern.fullmatch(library) for pattern in _NAMES_OF_ABSENT)
+
+
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     """Where the loader would find the symbols of one extension.
 
@@ -74,7 +84,7 @@ def _resolve(
 ) -> Resolution:
     open_symbols = set(extension.undefined)
     if interpreter_exports:
-        open_symbols = {symbol for symbol in open_symbols if not _PYTHON.fullmatch(symbol)}
+        open_symbols = {symbol for symbol in open_symbols if not is_python(symbol)}
     absent: list[str] = []
     seen: set[str] = set()
     queue: deque[tuple[str, Library | None]] = deque((name, None) for name in extension.needed)

@@ -25,7 +25,7 @@ from sagefix.proof.model import Emulated, Verdict
 from sagefix.proof.verify import verify
 from sagefix.settings import cache_dir
 from sagefix.targets.cross.emulated import Emulator, find_emulator, make_driver_stub, make_interpreter
-from sagefix.targets.cross.packages import fetch_packages, list_packages, resolve_packages
+from sagefix.targets.cross.packages import fetch_packages, find_packages, resolve_packages
 from sagefix.targets.cross.platforms import Platform, load_platforms
 from sagefix.targets.cross.rootfs import Kept, forget_bytecode, make_root
 from sagefix.targets.model import Interpreter, Target
@@ -178,11 +178,9 @@ def _packages(
     requirements = _requirements(pin, archive)
     if not requirements:
         return ()
-    for kept in list_packages(sizes=False):
-        there = kept.packages
-        same = (there.platform, there.python, there.requirements) == (platform.name, python, requirements)
-        if same and len(there.unpacked) == len(there.closure):
-            return (kept.site,)
+    kept = find_packages(platform, python, requirements, unpacked=())
+    if kept is not None and len(kept.packages.unpacked) == len(kept.packages.closure):
+        return (kept.site,)
     what = f"{requirements[0]} for {platform.machine}"
     closure = resolve_packages(platform, python, requirements, what, offline=offline)
     disk = DISK_TORCH if pin.build.torch else 0

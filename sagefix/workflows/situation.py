@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from sagefix.errors import PinError, UsageError
+from sagefix.errors import GpuError, PinError, UsageError
 from sagefix.pins.load import load_pin
 from sagefix.pins.model import Known, Pin, Recipe, Revision
 from sagefix.pins.refs import refuse_known_bad, resolve_ref
@@ -14,6 +14,7 @@ from sagefix.progress import warn
 from sagefix.settings import default_wheelhouse
 from sagefix.source.model import Fetched
 from sagefix.targets.choice import choose_archs
+from sagefix.targets.cross.described import described_platform, make_described
 from sagefix.targets.environments import make_environment, read_spec
 from sagefix.targets.gpus import find_gpus
 from sagefix.targets.interpreter import find_python, probe
@@ -28,7 +29,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     ``cuda`` is ``auto``, ``system``, ``pypi`` or the folder of a toolkit. ``torch`` is a version, and
     ``python`` then one too: the target is made (see :mod:`sagefix.targets.environments`). ``object_cache`` is
-    ``auto``, ``off`` or the path of an sccache.
+    ``auto``, ``off`` or the path of an sccache. ``platform`` is that of the target (``linux_aarch64``); one that is
+    not this machine's is described (see :mod:`sagefix.targets.cross.described`).
     """
 
     pin: str = "sageattention"
@@ -45,6 +47,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     torch: str | None = None
     manylinux: bool = False
     object_cache: str = "auto"
+    platform: str | None = None
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,10 +110,20 @@ def survey(request: Request) -> Situation:
 def find_interpreter(pin: Pin, request: Request) -> Interpreter:
     """Return the target's interpreter: the one that is named, or that of a build environment, made if need be.
 
-    A pin that needs no torch gets an environment for a version of Python alone.
+    A pin that needs no torch gets an environment for a version of Python alone. Of another platform than this
+    machine's, the interpreter is a description.
     """
+    platform = described_platform(request.platform)
+    if platform is not None and not is_version(request.python):
+        raise UsageError(
+            f"A Python of {platform.name} is not here, so --python has to be a version"
+            + (f", not {request.python}." if request.python else "."),
+            hint="Write for example --python 3.12" + (" --torch 2.11." if pin.build.torch else "."),
+        )
     if request.torch is not None or (is_version(request.python) and not pin.build.torch):
         spec = read_spec(request.python, request.torch, pin.build.requires)
+        if platform is not None:
+            return make_described(platform, spec, cuda=pin.device == "cuda", offline=request.offline)
         return make_environment(spec, offline=request.offline)
     if is_version(request.python):
         raise UsageError(
@@ -171,6 +184,11 @@ def find_target(pin: Pin, recipe: Recipe, interpreter: Interpreter, arch: str | 
     seen: list[Gpus] = []
 
     def look() -> Gpus:
+        if interpreter.built_by is not None:
+            raise GpuError(
+                f"The GPU of another machine cannot be asked, and {interpreter.executable} is described.",
+                hint="Give its compute capability with --arch: 9.0 for H100, H200 and GH200.",
+            )
         seen.append(find_gpus(interpreter))
         return seen[-1]
 

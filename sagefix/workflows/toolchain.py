@@ -14,12 +14,19 @@ from sagefix.errors import TargetError, ToolchainError
 from sagefix.pins.load import load_pin
 from sagefix.pins.model import Pin, Recipe
 from sagefix.pins.refs import resolve_ref
+from sagefix.targets.cross.compilers import tool_environment
+from sagefix.targets.cross.described import described_platform, find_described
+from sagefix.targets.cross.packages import SHELF as PACKAGES_SHELF
+from sagefix.targets.cross.packages import list_packages
+from sagefix.targets.cross.rootfs import SHELF as EMULATED_SHELF
+from sagefix.targets.cross.rootfs import list_roots
 from sagefix.targets.cuda import check_toolkit
 from sagefix.targets.environments import find_environment, read_spec
 from sagefix.targets.interpreter import find_python, probe
-from sagefix.targets.kept import size_of
+from sagefix.targets.kept import Removed, remove_from, size_of
 from sagefix.targets.model import Interpreter
 from sagefix.targets.packaged import FOUND_IN, find_packaged, list_packaged, make_packaged
+from sagefix.targets.packaged import SHELF as TOOLCHAINS_SHELF
 from sagefix.targets.toolchain import check_toolchain
 from sagefix.targets.toolkit import Toolkit, find_toolkit, other_homes
 from sagefix.targets.wanted import wanted_for
@@ -27,10 +34,13 @@ from sagefix.workflows.situation import Request, find_interpreter
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A toolkit on this machine. ``origin`` is ``"system"`` or ``"PyPI"``, ``size`` in bytes.
+    """A toolkit on this machine, the packages of another platform that extensions are linked with, or a Python of it to
+    be emulated.
 
-    ``name`` removes it (empty: not ours to remove); ``packages`` are those it is made of, at their versions.
-    ``error`` says why it cannot be used; then ``version`` may be empty.
+    ``origin`` is ``"system"``, ``"PyPI"``, or whose packages a Python is made of; ``size`` is in bytes. ``name``
+    removes it (empty: not ours to remove); ``packages`` are those it is made of, at their versions. ``error`` says why
+    it cannot be used; then ``version`` may be empty. ``machine`` is the one that is compiled for where it is not this
+    one; ``kind`` is ``"toolkit"``, ``"packages"`` or ``"Python"``.
     """
 
     origin: str
@@ -42,6 +52,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str] = {}
     made: str = ""
     error: str = ""
+    machine: str = ""
+    kind: str = "toolkit"
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +74,8 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
 
 def show(request: Request) -> Shown:
     """List the system's toolkits and ours; with a target, say which of them it would get. Fetches nothing."""
-    rows = (*_system(), *_ours())
-    if request.python is None and request.torch is None:
+    rows = (*_system(), *_ours(), *_platforms(), *_pythons())
+    if request.python is None and request.torch is None and request.platform is None:
         return Shown(toolkits=rows)
     pin = load_pin(request.pin)
     interpreter = _look_up(pin, request)
@@ -84,13 +96,23 @@ def install(request: Request) -> Installed:
     interpreter = find_interpreter(pin, request)
     archs = parse_archs(request.arch) if request.arch else ()
     wanted = wanted_for(interpreter)
-    there = find_packaged(wanted, os.environ)
-    toolkit = there or make_packaged(wanted, interpreter, os.environ, offline=request.offline)
+    tools = tool_environment(interpreter, os.environ)
+    there = find_packaged(wanted, tools)
+    toolkit = there or make_packaged(wanted, interpreter, tools, offline=request.offline)
     return Installed(
         toolkit=toolkit,
         fetched=there is None,
-        checks=check_toolkit(toolkit, interpreter, pin, _recipe(pin, request), archs, os.environ),
+        checks=check_toolkit(toolkit, interpreter, pin, _recipe(pin, request), archs, tools),
     )
+
+
+def remove(names: tuple[str, ...] = (), *, everything: bool = False) -> tuple[Removed, ...]:
+    """Remove toolchains, packages and Pythons of other platforms by name, or all of them; return what was freed.
+
+    Raises :class:`UsageError` for one that is not there, :class:`LockError` for one in the making.
+    """
+    shelves = (TOOLCHAINS_SHELF, PACKAGES_SHELF, EMULATED_SHELF)
+    return remove_from(shelves, names, everything=everything, what="a toolchain")
 
 
 def _recipe(pin: Pin, request: Request) -> Recipe:
@@ -100,12 +122,18 @@ def _recipe(pin: Pin, request: Request) -> Recipe:
 
 def _look_up(pin: Pin, request: Request) -> Interpreter:
     """Return the target without making it."""
-    if request.torch is None:
+    platform = described_platform(request.platform)
+    if platform is None and request.torch is None:
         return probe(find_python(request.python))
-    found, name = find_environment(read_spec(request.python, request.torch, pin.build.requires))
+    spec = read_spec(request.python, request.torch, pin.build.requires)
+    if platform is not None:
+        found, lacking = find_described(platform, spec)
+    else:
+        found, name = find_environment(spec)
+        lacking = f"The build environment {name}"
     if found is None:
         raise TargetError(
-            f"The build environment {name} is not there yet.",
+            f"{lacking} is not there yet.",
             hint="`sagefix toolchain install` and `sagefix build` make it.",
         )
     return found
@@ -144,4 +172,38 @@ def _ours() -> Iterator[Row]:
             name=kept.name,
             packages={each.name: each.version for each in toolchain.packages} | toolchain.wanted.headers,
             made=toolchain.made,
+            machine=toolchain.wanted.libraries_for,
+        )
+
+
+def _platforms() -> Iterator[Row]:
+    for kept in list_packages():
+        there = {each.name: each.version for each in kept.packages.closure}
+        yield Row(
+            origin=FOUND_IN,
+            version="",
+            home=kept.folder,
+            size=kept.size,
+            found_in="cache",
+            name=kept.name,
+            packages={name: there[name] for name in kept.packages.unpacked},
+            made=kept.packages.made,
+            machine=kept.packages.platform.partition("_")[2],
+            kind="packages",
+        )
+
+
+def _pythons() -> Iterator[Row]:
+    for kept in list_roots():
+        yield Row(
+            origin=kept.root.origin,
+            version=kept.root.python,
+            home=kept.folder,
+            size=kept.size,
+            found_in="cache",
+            name=kept.name,
+            packages={each.name: each.version for each in kept.root.packages},
+            made=kept.root.made,
+            machine=kept.root.platform.partition("_")[2],
+            kind="Python",
         )

@@ -8,7 +8,6 @@ machine's. https://www.qemu.org/docs/master/user/main.html
 from __future__ import annotations
 
 import os
-import platform as host
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,14 @@ from pathlib import Path
 import msgspec
 
 from sagefix.errors import ProcessError, ToolchainError
-from sagefix.process import find_program, run
+from sagefix.process import find_program, quote, run
 from sagefix.targets.compilers import find_c_compiler
+from sagefix.targets.cross.compilers import find_cross_compilers
 from sagefix.targets.cross.platforms import Platform
 from sagefix.targets.cross.rootfs import Kept
 from sagefix.targets.interpreter import PROBE_TIMEOUT_S, probe
 from sagefix.targets.model import SLOWER, Interpreter
+from sagefix.targets.needs import distributions
 from sagefix.targets.stub import SONAME, make_stub
 
 _VERSION = re.compile(r"version (\d+\.\d+(?:\.\d+)?)")
@@ -66,18 +67,9 @@ def find_emulator(platform: Platform, env: Mapping[str, str] | None = None) -> E
 
 
 def for_this_machine(commands: Mapping[str, str]) -> str:
-    """Return the command of this machine's distribution, by ``ID`` and ``ID_LIKE`` of os-release; else all of them.
-
-    https://www.freedesktop.org/software/systemd/man/latest/os-release.html
-    """
-    try:
-        said = host.freedesktop_os_release()
-    except OSError:
-        said = {}
-    for name in (said.get("ID", ""), *said.get("ID_LIKE", "").split()):
-        if name in commands:
-            return commands[name]
-    return "; ".join(f"{name}: {command}" for name, command in commands.items())
+    """Return the command of this machine's distribution, else all of them."""
+    own = next((commands[name] for name in distributions() if name in commands), "")
+    return own or "; ".join(f"{name}: {command}" for name, command in commands.items())
 
 
 def make_interpreter(
@@ -99,12 +91,14 @@ def make_interpreter(
         settings["PYTHONPATH"] = os.pathsep.join(map(str, imports))
     if libraries:
         settings["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, libraries))
-    words = [emulator.program, "-L", str(python.sysroot)]
-    words += [word for name in _NOT_THERE if name not in settings for word in ("-U", name)]
-    words += [word for name, value in settings.items() for word in ("-E", f"{name}={value}")]
-    launcher.write_text(
-        f'#!/bin/sh\nexec {shlex.join([*words, str(python.program)])} "$@"\n', encoding="utf-8"
-    )
+    # Not with qemu's own -E, which takes a comma for the end of a value.
+    lines = [
+        "#!/bin/sh",
+        f"unset {' '.join(_NOT_THERE)}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in settings.items()),
+        f'exec {shlex.join([emulator.program, "-L", str(python.sysroot), str(python.program)])} "$@"',
+    ]
+    launcher.write_text("\n".join(lines) + "\n", encoding="utf-8")
     launcher.chmod(0o755)
     return msgspec.structs.replace(
         probe(launcher, timeout=PROBE_TIMEOUT_S * SLOWER),
@@ -120,16 +114,15 @@ def make_driver_stub(platform: Platform, site: Path, folder: Path, asked_by: str
     Its functions are those of the header that came with ``site``'s packages; ``asked_by`` says in an error what needs
     it. Raises :class:`ToolchainError` without the cross compiler.
     """
-    compiler = f"{platform.triplet}-gcc"
-    if find_program(compiler) is None:
+    try:
+        found = find_cross_compilers(platform, cxx=False)
+    except ToolchainError as error:
         raise ToolchainError(
-            f"{asked_by} asks for {SONAME}, which belongs to NVIDIA's driver, and without {compiler} no stub of it can "
-            "be made.",
-            hint=f"Install it: {for_this_machine(platform.packages)}. Or verify at level static.",
-        )
-    headers = [
-        path.parent
-        for path in (*site.glob("nvidia/*/include/cuda.h"), *site.glob("triton/**/include/cuda.h"))
-    ]
-    make_stub(headers, folder / SONAME, find_c_compiler({**os.environ, "CC": compiler}))
+            f"{asked_by} asks for {SONAME}, which belongs to NVIDIA's driver, and no stub of it can be made: "
+            f"{error.message}",
+            hint=f"{error.hint} Or verify at level static.",
+            details=error.details,
+        ) from error
+    headers = [*site.glob("nvidia/*/include"), *site.glob("triton/backends/nvidia/include")]
+    make_stub(headers, folder / SONAME, find_c_compiler({**os.environ, "CC": quote(found.cc)}))
     return folder

@@ -127,6 +127,23 @@ def fetch_packages(
     return kept
 
 
+def find_packages(
+    platform: Platform, python: str, requirements: Sequence[str], *, unpacked: Sequence[str]
+) -> Kept | None:
+    """Return the packages in the cache that were asked for in these words, with ``unpacked`` among their files, the
+    newest; or None. Uses no network.
+    """
+    fitting = [
+        kept
+        for kept in list_packages(sizes=False)
+        if (kept.packages.platform, kept.packages.glibc, kept.packages.python)
+        == (platform.name, platform.glibc, python)
+        and kept.packages.requirements == tuple(requirements)
+        and set(unpacked) <= set(kept.packages.unpacked)
+    ]
+    return max(fitting, key=lambda kept: kept.packages.made, default=None)
+
+
 def list_packages(*, sizes: bool = True) -> tuple[Kept, ...]:
     """Return the packages of other platforms in the cache, by name; ``sizes`` asks for their bytes."""
     return tuple(kept for folder in made_folders(SHELF) if (kept := _read(folder, sizes=sizes)) is not None)

@@ -29,7 +29,10 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``name`` is its wheel tag (``linux_aarch64``), ``machine`` what ``uname -m`` says there, ``triplet`` the prefix of
     its compilers, ``glibc`` the version a target is taken to have, ``emulators`` the programs that run its programs
     here, ``debian`` Debian's name of the architecture. ``packages`` and ``emulator_packages`` say by distribution
-    (``ID`` or ``ID_LIKE`` of os-release) how the cross compiler and the emulator are installed.
+    (``ID`` or ``ID_LIKE`` of os-release) how the cross compiler and the emulator are installed. ``other_triplets`` are
+    prefixes that some distributions and conda give to these compilers, ``without_libc`` says of a distribution why
+    its cross compiler does not do. ``cuda_target`` is the folder of a toolkit's libraries for the platform, below
+    ``targets``; ``torch_cuda`` what is known of the torch with CUDA for it.
     """
 
     name: str
@@ -40,6 +43,10 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     debian: str
     packages: dict[str, str]
     emulator_packages: dict[str, str]
+    other_triplets: tuple[str, ...]
+    without_libc: dict[str, str]
+    cuda_target: str
+    torch_cuda: str
     sources: tuple[str, ...]
 
     @property
@@ -84,12 +91,31 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         )
 
 
+class Libraries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The version of libstdc++ (``GLIBCXX_``) that a system with a glibc has."""
+
+    glibc: str
+    glibcxx: str
+    sources: tuple[str, ...]
+
+
 class PlatformTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``manifests/platforms.toml`` says."""
 
     schema: Literal[1]
     platform: tuple[Platform, ...]
+    libraries: tuple[Libraries, ...]
     archive: tuple[Archive, ...] = ()
+
+    def glibcxx_of(self, glibc: str) -> str:
+        """Return the libstdc++ that goes with a glibc, as its newest symbol version (``"3.4.30"``); empty where it is
+        older than any in the table."""
+        fitting = [row for row in self.libraries if _numbers(row.glibc) <= _numbers(glibc)]
+        return max(fitting, key=lambda row: _numbers(row.glibc)).glibcxx if fitting else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def load_platforms(folder: Path | None = None) -> PlatformTable:

@@ -22,11 +22,9 @@ from sagefix.targets.cross.debs import Deb, archives_for, unpack_python
 from sagefix.targets.cross.platforms import Platform, load_platforms
 from sagefix.targets.fetching import find_uv
 from sagefix.targets.kept import (
-    Removed,
     made_folders,
     make_once,
     read_facts,
-    remove_from,
     remove_kept,
     require_free,
     shelf,
@@ -133,14 +131,6 @@ def list_roots(*, sizes: bool = True) -> tuple[Kept, ...]:
     )
 
 
-def remove_roots(names: Sequence[str] = (), *, everything: bool = False) -> tuple[Removed, ...]:
-    """Remove Pythons by name or a part of it, or all with what was never finished; return what was freed.
-
-    Raises :class:`UsageError` for those that are not there, :class:`LockError` for those in the making.
-    """
-    return remove_from(SHELF, names, everything=everything, what="a Python of another platform")
-
-
 def _make(platform: Platform, python: str, work: Path) -> Root:
     """Try every source in turn; each that fails says why."""
     archives, why = archives_for(platform, python)
@@ -197,14 +187,15 @@ def _libc(platform: Platform) -> str:
 
     Raises :class:`TargetError` when it is not on this machine.
     """
-    folder = Path("/usr") / platform.triplet
-    if not any((folder / "lib").glob("ld-linux*")):
-        commands = "; ".join(f"{name}: {command}" for name, command in platform.packages.items())
-        raise TargetError(
-            f"uv's Python needs the C library for {platform.machine}, and {folder}/lib has none (it comes with the "
-            f"cross compiler: {commands})"
-        )
-    return str(folder)
+    folders = [Path("/usr") / triplet for triplet in (platform.triplet, *platform.other_triplets)]
+    for folder in folders:
+        if any((folder / "lib").glob("ld-linux*")):
+            return str(folder)
+    commands = "; ".join(f"{name}: {command}" for name, command in platform.packages.items())
+    raise TargetError(
+        f"uv's Python needs the C library for {platform.machine}, and {' and '.join(map(str, folders))} have none (it "
+        f"comes with the cross compiler: {commands})"
+    )
 
 
 def _fetch_with_uv(platform: Platform, python: str, root: Path) -> str:
