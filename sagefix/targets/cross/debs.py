@@ -67,7 +67,7 @@ def archives_for(platform: Platform, python: str) -> tuple[tuple[Archive | None,
     """Return where to look for a Python (``"3.11"``), and why not elsewhere. None: this machine's own sources."""
     missing = [name for name in PROGRAMS if find_program(name) is None]
     if missing:
-        return (), (f"Debian's and Ubuntu's packages: {' and '.join(missing)} is not on this machine",)
+        return (), (f"to unpack Debian's packages, this machine lacks {' and '.join(missing)}",)
     usable: list[Archive | None] = [None]
     why = []
     for archive in load_platforms().archive:

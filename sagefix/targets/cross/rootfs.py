@@ -216,7 +216,10 @@ def _fetch_with_uv(platform: Platform, python: str, root: Path) -> str:
         lines = [line.strip() for line in str(error.details.get("tail") or error.message).splitlines()]
         said = (lines or [error.message])[-1].removeprefix("error: ").removeprefix("cause: ").rstrip(".")
         raise RemoteIndexError(f"uv cannot fetch {request}: {said}", details=error.details) from error
-    found = sorted(path for path in root.glob(f"*/bin/python{python}") if not path.parents[1].is_symlink())
+    # uv's own link from the minor version names a folder that is moved.
+    for link in (path for path in root.iterdir() if path.is_symlink()):
+        link.unlink()
+    found = sorted(root.glob(f"*/bin/python{python}"))
     if not found:
         raise TargetError(f"uv said that it installed {request}, and it is not there")
     return found[0].relative_to(root).as_posix()
