@@ -13,6 +13,7 @@ if __package__ in (None, ""):  # called as a file: its folder is on the path, an
 
 from benchmarks.build import compare_build
 from benchmarks.cells import compare_cells
+from benchmarks.crossing import compare_cross
 from benchmarks.fetch import compare_fetch
 from benchmarks.install import compare_install
 from benchmarks.machine import describe
@@ -22,7 +23,7 @@ from benchmarks.report import as_json, markdown
 from benchmarks.startup import compare_help
 from benchmarks.surroundings import Asked
 
-NAMES = ("help", "install-pip", "install-uv", "build", "fetch", "objects", "cells")
+NAMES = ("help", "install-pip", "install-uv", "build", "fetch", "objects", "cells", "cross")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +38,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--arch", help="compute capability for build and objects, such as 9.0; two for cells")
     made.add_argument("--cuda", default="auto", help="toolkit for objects and cells, as for sagefix build")
     made.add_argument("--max-memory", help="limit for cells, as for sagefix prebuild")
+    made.add_argument("--python-version", default=".".join(map(str, sys.version_info[:2])), help="for cross")
+    made.add_argument("--torch", help="version of torch for cross")
+    made.add_argument("--platform", help="platform for cross (default: the other one that is known)")
+    made.add_argument("--cache", type=Path, help="cache of sagefix's with environments for cross (5 GB each)")
     made.add_argument("--pin", default="sageattention", help="pin for build and fetch")
     made.add_argument("--ref", help="another commit of the pin")
     made.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -61,6 +66,8 @@ def measure(asked: Asked, only: Sequence[str] = NAMES) -> list[Part]:
         todo.append(("objects", lambda: compare_objects(asked)))
     if "cells" in only:
         todo.append(("cells", lambda: compare_cells(asked)))
+    if "cross" in only:
+        todo.append(("cross", lambda: compare_cross(asked)))
     parts = []
     for name, compare in todo:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -98,6 +105,10 @@ def main(words: Sequence[str] | None = None) -> int:
             arch=given.arch,
             cuda=given.cuda,
             max_memory=given.max_memory,
+            python_version=given.python_version,
+            torch=given.torch,
+            platform=given.platform,
+            cache=given.cache and given.cache.absolute(),
         )
         parts = measure(asked, given.only or NAMES)
     document = as_json(machine, parts)

@@ -28,7 +28,11 @@ _DROPPED_BEGINNINGS = ("SAGEFIX_", "GIT_", "PIP_TARGET", "PIP_USER", "PIP_PREFIX
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says, and the scratch folder. ``runs`` and ``build_runs``: how often each."""
+    """What the command line says, and the scratch folder. ``runs`` and ``build_runs``: how often each.
+
+    ``python_version``, ``torch`` and ``platform`` name a cell, ``cache`` a cache of sagefix's that holds environments
+    already; all for ``cross``.
+    """
 
     scratch: Path
     runs: int = 10
@@ -41,6 +45,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     arch: str | None = None
     cuda: str = "auto"
     max_memory: str | None = None
+    python_version: str = ".".join(map(str, sys.version_info[:2]))
+    torch: str | None = None
+    platform: str | None = None
+    cache: Path | None = None
 
 
 def environment(scratch: Path, **more: str) -> dict[str, str]:

@@ -184,11 +184,17 @@ def differences(log: Facts, now: Facts) -> tuple[Difference, ...]:
     """
     found = []
     for name, what in _COMPARED:
-        then, today = (_shown(name, getattr(facts, name)) for facts in (log, now))
+        then, today = (_shown(name, _compared(facts, name)) for facts in (log, now))
         same = _same_place if name in ("torch_folder", "cuda_home") else _same
         if then and today and not same(then, today):
             found.append(Difference(what=what, log=then, now=today))
     return tuple(found)
+
+
+def _compared(facts: Facts, name: str) -> str | None:
+    """Return a fact; of machines it is the one that builds."""
+    value: str | None = getattr(facts, name)
+    return facts.built_on or value if name == "machine" else value
 
 
 def _shown(name: str, value: str | None) -> str:

@@ -15,6 +15,7 @@ from sagefix.errors import InstallError, ProcessError
 from sagefix.process import find_program, quote, run
 from sagefix.settings import cache_dir
 from sagefix.targets.model import Interpreter
+from sagefix.targets.needs import require_present
 
 _TIMEOUT_S = 600.0
 # Where uv keeps its files; nothing else that is set for uv or pip may change what is installed where.
@@ -92,6 +93,7 @@ def require_writable(interpreter: Interpreter, *, break_system: bool) -> None:
 
     https://packaging.python.org/en/latest/specifications/externally-managed-environments/
     """
+    require_present(interpreter, "An installation")
     if interpreter.externally_managed and not break_system:
         raise InstallError(
             f"{interpreter.executable} is managed by the operating system, which asks not to install into it.",

@@ -25,6 +25,7 @@ from sagefix.proof.model import Verdict
 from sagefix.proof.numerics.prove import Proof, devices_of, prove
 from sagefix.proof.recorded import check_files
 from sagefix.targets.model import Target
+from sagefix.targets.needs import require_present
 
 _WAIT_S = 0.2
 
@@ -51,6 +52,7 @@ def verify(
     verdict, not an error; :class:`TargetError` is raised for files that this user may not read, and
     :class:`GpuError` where a level needs a GPU and none is visible.
     """
+    require_present(target.interpreter, "A verification")
     wanted = [each for each in LEVELS[: LEVELS.index(level) + 1] if each not in skip or each == level]
     computing: NumbersLevel | None = next((each for each in NUMBERS if each == level), None)
     copies = find_copies(pin, target.interpreter)

@@ -16,6 +16,7 @@ from sagefix.process import run
 from sagefix.targets.choice import choose_archs
 from sagefix.targets.guests import ask, guest_environment
 from sagefix.targets.model import Gpu, Gpus, Interpreter
+from sagefix.targets.needs import require_present
 
 __all__ = ["choose_archs", "find_gpus", "visible"]
 
@@ -44,6 +45,8 @@ def find_gpus(interpreter: Interpreter | None = None, env: Mapping[str, str] | N
     full. NVML and nvidia-smi ignore that variable, so it is applied to what they say. ``tried`` holds a line for
     each way that gave nothing.
     """
+    if interpreter is not None:
+        require_present(interpreter, "The question for its GPUs")
     environment = guest_environment(env)
     tried: list[str] = []
     in_target = _ask_target(interpreter, environment)

@@ -17,6 +17,7 @@ from sagefix.process import run
 from sagefix.targets.guests import guest_environment
 from sagefix.targets.interpreter import probe
 from sagefix.targets.model import Interpreter
+from sagefix.targets.needs import require_present
 
 _SITES = ("site-packages", "dist-packages")
 _INFOS = (".dist-info", ".egg-info", ".egg-link")
@@ -29,6 +30,7 @@ def make_throwaway(interpreter: Interpreter, folder: Path, *, project: str, pack
     Links lead to everything in the import folders of ``interpreter`` but the distribution ``project`` and the
     package ``package``. Raises :class:`TargetError`: that Python cannot make a virtual environment.
     """
+    require_present(interpreter, "A trial")
     remove_tree(folder)
     # Of the target itself: a virtual environment made by one has the same Python below it.
     command = [interpreter.executable, "-I", "-m", "venv", "--without-pip", str(folder)]

@@ -98,6 +98,7 @@ def _request_of(record: Record, request: Request) -> Request:
         # Whether the commit is any good is another question.
         allow_known_bad=True,
         fixes=bool(record.fixes),
+        platform=str(record.identity.get("platform_tag", "")) if "built on" in record.tools else None,
         manylinux=bool(record.identity.get("manylinux")),
         # What was compiled before would be compared with itself.
         object_cache="off",

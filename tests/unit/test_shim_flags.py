@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import sysconfig
 from pathlib import Path
 from types import ModuleType
@@ -63,3 +64,48 @@ def test_calls_are_not_tied_at_link_time(shim: ModuleType, monkeypatch: pytest.M
     shim.bind_at_run_time()
     assert variables["LDSHARED"] == "gcc -shared -Wl,-z,relro"
     assert os.environ["LDFLAGS"] == "-L/mine"
+
+
+def test_a_cross_build_is_told_nothing_of_this_machine(
+    shim: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = sysconfig.get_config_vars()
+    for name, value in {
+        "CFLAGS": "-O2 -m64 -march=x86-64-v2 -mtune=generic -fcf-protection -fstack-protector-strong -g",
+        "LDFLAGS": "-L/here/lib -Wl,-rpath,/here/lib -Wl,-z,relro",
+        "OPT": "-DNDEBUG -mno-omit-leaf-frame-pointer",
+        "ANDROID_API_LEVEL": None,
+        "Py_ENABLE_SHARED": 1,
+    }.items():
+        monkeypatch.setitem(variables, name, value)
+    shim.cross_compile(())
+    assert variables["CFLAGS"] == "-O2 -fstack-protector-strong -g"
+    assert variables["LDFLAGS"] == "-Wl,-z,relro"
+    assert variables["OPT"] == "-DNDEBUG"
+    assert (variables["ANDROID_API_LEVEL"], variables["Py_ENABLE_SHARED"]) == (0, 0)
+
+
+def test_the_other_torch_is_named_in_place_of_the_one_that_runs(
+    shim: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = "/here/site-packages/torch", "/there/torch"
+    torch = ModuleType("torch")
+    utils, extension = ModuleType("torch.utils"), ModuleType("torch.utils.cpp_extension")
+
+    def include_paths(device_type: str = "cpu") -> list[str]:
+        return [f"{mine}/include", f"{mine}/include/torch/csrc/api/include", "/here/cuda/include"]
+
+    def library_paths(device_type: str = "cpu") -> list[str]:
+        return [f"{mine}/lib", f"{mine}_and_more/lib"]
+
+    for name, value in {"include_paths": include_paths, "library_paths": library_paths}.items():
+        setattr(extension, name, value)
+    for parent, name, child in ((torch, "utils", utils), (utils, "cpp_extension", extension)):
+        setattr(parent, name, child)
+    for each in (torch, utils, extension):
+        monkeypatch.setitem(sys.modules, each.__name__, each)
+    shim.build_against(mine, other)
+    assert extension.include_paths(device_type="cuda") == [
+        f"{other}/include", f"{other}/include/torch/csrc/api/include", "/here/cuda/include"
+    ]  # fmt: skip
+    assert extension.library_paths("cuda") == [f"{other}/lib", f"{mine}_and_more/lib"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -122,17 +124,16 @@ def _find(
     platform: Platform, variable: str, program: str, language: str, env: Mapping[str, str]
 ) -> tuple[str, ...]:
     if env.get(variable, "").strip():
-        # What it is, a compiler at all, is found out in the way that any other is.
-        named = (find_c_compiler if variable == "CC" else find_host_compiler)(env)
-        command = named.command
+        # Whether it is a compiler at all is found out in the way that it is for any other.
+        (find_c_compiler if variable == "CC" else find_host_compiler)(env)
+        command = tuple(shlex.split(env[variable]))
     else:
-        triplets = (platform.triplet, *platform.other_triplets)
-        found = next(
-            (path for each in triplets if (path := find_program(f"{each}-{program}", env)) is not None), None
-        )
-        if found is None:
-            raise _missing(platform, f"{platform.triplet}-{program}", language)
-        command = (str(found),)
+        # By its name and not its path: torch writes it into the flags, which the record keeps.
+        names = [f"{each}-{program}" for each in (platform.triplet, *platform.other_triplets)]
+        name = next((each for each in names if find_program(each, env) is not None), None)
+        if name is None:
+            raise _missing(platform, names[0], language)
+        command = (name,)
     machine = _said([*command, "-dumpmachine"], env)
     if machine.partition("-")[0] != platform.machine:
         raise ToolchainError(
@@ -177,6 +178,16 @@ def _require_nvcc_ccbin(platform: Platform, env: Mapping[str, str]) -> None:
 
 def _try(platform: Platform, command: tuple[str, ...], language: str, env: Mapping[str, str]) -> None:
     """Compile and link a few lines: distributions have cross compilers for kernels, without a C library."""
+    if said := _trial(command, language, tuple(sorted(env.items()))):
+        raise ToolchainError(
+            f"{quote(command)} cannot build a {language} library for {platform.machine}: {said}",
+            hint=f"It may lack the C library of that machine. {_install(platform)}",
+        )
+
+
+@lru_cache(maxsize=16)
+def _trial(command: tuple[str, ...], language: str, env: tuple[tuple[str, str], ...]) -> str:
+    """Return why it does not work, nothing when it does; one process asks several times."""
     with tempfile.TemporaryDirectory(prefix="sagefix-cross-") as scratch:
         source = Path(scratch) / ("trial.c" if language == "C" else "trial.cpp")
         source.write_text(_TRIALS[language], encoding="ascii")
@@ -184,15 +195,11 @@ def _try(platform: Platform, command: tuple[str, ...], language: str, env: Mappi
         try:
             run(
                 [*command, "-fPIC", "-shared", str(source), "-o", output],
-                cwd=Path(scratch), env=env, timeout=_TIMEOUT_S,
+                cwd=Path(scratch), env=dict(env), timeout=_TIMEOUT_S,
             )  # fmt: skip
         except ProcessError as error:
-            said = " ".join(str(error.details.get("tail") or error.message).replace(scratch, "").split())
-            raise ToolchainError(
-                f"{quote(command)} cannot build a {language} library for {platform.machine}: {said}",
-                hint=f"It may lack the C library of that machine. {_install(platform)}",
-                details=error.details,
-            ) from error
+            return " ".join(str(error.details.get("tail") or error.message).replace(scratch, "").split())
+    return ""
 
 
 def _without_ignored(env: Mapping[str, str]) -> dict[str, str]:

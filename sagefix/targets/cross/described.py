@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sagefix.errors import TorchError, UsageError
+from sagefix.targets.cross.compilers import find_cross_compilers
 from sagefix.targets.cross.packages import Kept, fetch_packages, find_packages, resolve_packages
 from sagefix.targets.cross.platforms import Platform, platform_named
 from sagefix.targets.environments import Spec, find_environment, make_environment, torch_requirement
@@ -18,8 +19,8 @@ from sagefix.targets.interpreter import probe
 from sagefix.targets.model import Interpreter, Torch
 from sagefix.targets.tags import platform_tags, python_tags, wheel_tags
 
-# torch 2.11.0 for aarch64, unpacked, measured.
-DISK_TORCH = 1_700_000_000
+# torch 2.11.0 with CUDA 13.0 for aarch64, unpacked, measured.
+DISK_TORCH = 900_000_000
 _TORCH = "torch"
 # What a torch with CUDA depends on is called so, whoever built it.
 _CUDA_PACKAGES = ("nvidia-", "cuda-")
@@ -42,10 +43,12 @@ def make_described(platform: Platform, spec: Spec, *, cuda: bool, offline: bool)
     """Return the described target of a platform: the environment that builds for it is made, and the platform's
     torch fetched, where they are not in the cache. ``cuda``: it has to have a torch with CUDA.
 
-    Raises :class:`TorchError` (no such torch for the platform, or one without CUDA) before anything large is
-    fetched, and what :func:`~sagefix.targets.environments.make_environment` and
+    Raises :class:`ToolchainError` (no cross compiler) and :class:`TorchError` (no such torch for the platform, or one
+    without CUDA) before anything large is fetched, and what :func:`~sagefix.targets.environments.make_environment` and
     :func:`~sagefix.targets.cross.packages.fetch_packages` raise.
     """
+    # Before gigabytes are fetched: without them nothing is built.
+    find_cross_compilers(platform, cxx=bool(spec.torch))
     if not spec.torch:
         return describe(platform, make_environment(spec, offline=offline))
     python, requirement = _minor(spec.python), torch_requirement(spec.torch)
