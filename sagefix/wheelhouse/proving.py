@@ -169,13 +169,19 @@ def in_words(proofs: Sequence[Proof]) -> str:
     if bad or good:
         return "; ".join(filter(None, [good, f"FAILED {bad}" if bad else ""]))
     level = proof_of(proofs)
-    emulated = ", emulated" if level != proof_of(proof for proof in proofs if not proof.emulated) else ""
-    return f"{level}{emulated}, numbers unproven" if level else "unproven"
+    return f"{level}{emulated_alone(proofs)}, numbers unproven" if level else "unproven"
+
+
+def emulated_alone(proofs: Sequence[Proof]) -> str:
+    """Return ``, emulated`` when no real machine came to what the proofs of a wheel come to, else nothing."""
+    return (
+        "" if proof_of(proofs) == proof_of(proof for proof in proofs if not proof.emulated) else ", emulated"
+    )
 
 
 def named(proof: Proof) -> str:
     """Say level and kind of a proof: ``numerics on NVIDIA H200 (9.0)``."""
-    return f"{proof.level}{_on_what(proof.capability, proof.gpu)}"
+    return f"{proof.level}{', emulated' if proof.emulated else ''}{_on_what(proof.capability, proof.gpu)}"
 
 
 def _on_what(capability: str, gpu: str) -> str:

@@ -289,6 +289,13 @@ def test_a_real_proof_stands_beside_the_emulated_one_and_says_more(
         ("full", False),
         ("import", True),
     ]
+    # And back to where it was built.
+    elsewhere = ["--wheelhouse", str(tmp_path / "elsewhere")]
+    bare = shutil.copy(wheel["where"], tmp_path)
+    assert here("wheelhouse", "add", bare, *elsewhere).code == 0
+    taken = here("wheelhouse", "prove", wheel["filename"], f"{wheel['where']}.proofs.json", *elsewhere)
+    assert taken.out.strip().endswith("(cpu)"), taken.err
+    assert "full on" in taken.out
 
 
 @pytest.mark.parametrize("tag", ["linux_x86_64", "manylinux_2_28_x86_64", "any"])
