@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform as host
 import re
 import tempfile
@@ -15,7 +16,7 @@ from packaging.utils import canonicalize_name
 from sagefix.archs import parse_archs
 from sagefix.checks import NUMBERS, Level
 from sagefix.errors import SagefixError, UsageError
-from sagefix.files import make_cache_dir, sha256_file
+from sagefix.files import make_cache_dir, remove_tree, sha256_file
 from sagefix.pins.load import load_pin
 from sagefix.pins.model import Pin
 from sagefix.pins.refs import resolve_ref
@@ -211,9 +212,19 @@ def _asks_for_driver(extensions: Sequence[Extension]) -> str:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """Give a folder for one verification. Not below /tmp, which may forbid to run programs."""
+    """Give a folder for one verification, and clear away those of processes that were killed.
+
+    Not below /tmp, which may forbid to run programs.
+    """
+    import psutil
+
     above = make_cache_dir(cache_dir() / "emulating")
-    with tempfile.TemporaryDirectory(prefix="verify-", dir=above, ignore_cleanup_errors=True) as folder:
+    for old in above.glob("verify-[0-9]*-*"):
+        made_by = old.name.split("-")[1]
+        if made_by.isdigit() and not psutil.pid_exists(int(made_by)):
+            remove_tree(old)
+    name = f"verify-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=name, dir=above, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
