@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support import make_wheel
 from wheel.wheelfile import WheelFile
 
 from sagefix.cli.app import main
@@ -28,7 +29,6 @@ from sagefix.files import sha256_file
 from sagefix.targets.cross.platforms import platform_named
 from sagefix.targets.cross.rootfs import make_root
 from sagefix.targets.kept import shelf
-from tests.support import make_wheel
 
 from .conftest import Here, MakeTarget, Sagefix, python_of
 
@@ -54,7 +54,7 @@ elsewhere = pytest.mark.skipif(
 emulates = pytest.mark.skipif(
     not (QEMU and shutil.which(CC)), reason=f"needs {' or '.join(PLATFORM.emulators)}, and {CC}"
 )
-pytestmark = elsewhere
+pytestmark = [elsewhere, pytest.mark.network]
 
 
 @pytest.fixture(scope="session")

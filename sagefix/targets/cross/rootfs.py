@@ -236,7 +236,7 @@ def _not_to_be_had(platform: Platform, python: str, reasons: Sequence[SagefixErr
     )
     message = f"Python {python} for {platform.machine} cannot be had: {'; '.join(map(str, reasons))}."
     hint = (
-        "Its wheel is not unproven: the build looked up every undefined symbol in the libraries of that platform. "
+        "The build looked up every undefined symbol of its wheel in the libraries of that platform all the same. "
         + (
             f"A wheel of the same commit for Python {' or '.join(others)} can be imported here."
             if others
