@@ -1,5 +1,6 @@
 # Every target sets up what it needs: a Python 3.10 or newer and a C compiler are enough.
 #   make demo   the whole line on an embedded pin, without a GPU
+#   make demo-aarch64   the same pin for another architecture, cross compiled and run under emulation
 #   make test   the tests
 #   make test-cuda   those that fetch torch and a CUDA compiler from packages (5 GB)
 #   make lint   ruff, mypy, the checks of the documentation and of the workflows
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-cuda test-gpu lint lint-workflows format check-readme bench clean
+.PHONY: help dev demo demo-aarch64 test test-cuda test-gpu lint lint-workflows format check-readme bench clean
 .PHONY: show-matrix matrix prebuild cross-compiler second-opinion gate publish-index fetch-published publish-release
 
 help:
@@ -28,6 +29,10 @@ dev: $(VENV)/.installed
 
 demo: dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
+
+# Debian, Ubuntu: apt install g++-aarch64-linux-gnu qemu-user-static
+demo-aarch64: dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo-aarch64.sh
 
 test: dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m 'not gpu and not cuda' -n $(WORKERS)
@@ -123,4 +128,4 @@ publish-release:
 	@bash scripts/publish-release.sh upload "$$TAG" "$$SITE"
 
 clean:
-	rm -rf .demo .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf .demo .demo-aarch64 .mypy_cache .ruff_cache .pytest_cache build dist

@@ -114,7 +114,7 @@ def _flat(annotation: Any) -> Iterator[Any]:
 
 def make_targets(makefile: str) -> frozenset[str]:
     """Return the targets of a Makefile that one can name."""
-    return frozenset(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    return frozenset(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
 
 
 def code_variables(python: Iterable[str], shell: Iterable[str]) -> frozenset[str]:

@@ -55,6 +55,19 @@ def verdict(console: Console, made: Verdict, *, every_case: bool = False) -> Non
         casetable.numerics(console, made.numerics, every_case=every_case)
     for hazard in made.hazards:
         console.print(f"[yellow]hazard[/] {hazard}", highlight=False, soft_wrap=True)
+    if (emulated := made.emulated) is not None:
+        console.print(
+            f"Emulated: {emulated.machine} under {emulated.emulator}, Python {emulated.python}"
+            + (", with a stub for the driver's library." if emulated.stub else "."),
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(
+            f"[yellow]Unproven:[/] {', '.join(emulated.unproven)}.", highlight=False, soft_wrap=True
+        )
+        console.print(
+            f"On a machine of its own, proven by: {emulated.command}", highlight=False, soft_wrap=True
+        )
     bad = len(failures(made.checks))
     gpus = f" on {', '.join(made.gpus)}" if made.gpus else ""
     gpus += f", without {' and '.join(made.skipped)}" if made.skipped else ""

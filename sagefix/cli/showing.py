@@ -43,6 +43,10 @@ def _proof(proof: Proof) -> Iterator[str]:
     cases = ", ".join(f"{count} {status}" for status, count in counted.most_common())
     if told := [*filter(None, where), *([f"cases: {cases}"] if cases else [])]:
         yield "  " + "; ".join(told)
+    if emulated := proof.verdict.get("emulated"):
+        yield f"  {emulated['machine']} under {emulated['emulator']}, Python {emulated['python']}"
+        yield f"  unproven: {', '.join(emulated['unproven'])}"
+        yield f"  proven on a machine of its own by: {emulated['command']}"
     yield from (f"  {sentence}" for sentence in numerics.get("words", ()))
     yield from (f"  hazard: {sentence}" for sentence in proof.hazards)
     if not proof.passed:

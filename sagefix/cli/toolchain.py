@@ -89,8 +89,8 @@ def remove(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Remove toolkits made of packages, and packages of other platforms, from the cache; both are fetched again when
-    they are needed.
+    """Remove toolkits made of packages, and packages and Pythons of other platforms, from the cache; they are fetched
+    again when they are needed.
     """
     with running("toolchain remove", json=json, quiet=quiet, verbose=verbose) as outcome:
         from sagefix.cli.render import removed
@@ -125,6 +125,8 @@ def _draw(console: Console, shown: Shown, *, packages: bool) -> None:
 def _what(row: Row) -> str:
     if row.kind == "packages":
         return f"packages of {row.machine}"
+    if row.kind == "Python":
+        return f"Python {row.version} for {row.machine}, emulated"
     return (row.version or "?") + (f" for {row.machine}" if row.machine else "")
 
 

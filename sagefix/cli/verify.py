@@ -43,6 +43,16 @@ def verify(
             "GPU, in seconds. full: every kernel, shape and way to call, in a minute.",
         ),
     ] = LevelName.IMPORT,
+    emulate: Annotated[
+        str | None,
+        typer.Option(
+            "--emulate",
+            metavar="WHEEL",
+            help="Verify a wheel of another architecture: its path, or its file name in the wheelhouse. It runs "
+            "under qemu, with a Python of its own.",
+            show_default=False,
+        ),
+    ] = None,
     gpu: Annotated[
         int | None,
         typer.Option(
@@ -69,25 +79,33 @@ def verify(
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
     wheelhouse: options.WheelhousePath = None,
+    offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Verify what is installed; exit status 0 only if all holds that the level promises."""
+    """Verify what is installed, or a wheel of another architecture; exit status 0 only if all holds that the level
+    promises.
+    """
     with running("verify", json=json, quiet=quiet, verbose=verbose) as outcome:
-        from sagefix.checks import failures
+        from sagefix.checks import Level, failures
         from sagefix.cli import render as draw
-        from sagefix.errors import VerificationError
+        from sagefix.errors import UsageError, VerificationError
         from sagefix.workflows.proofs import write_proof
         from sagefix.workflows.situation import Request
-        from sagefix.workflows.verify import verify as run_verify
 
-        verdict = run_verify(
-            Request(pin=pin, ref=ref, python=python, arch=arch, wheelhouse=wheelhouse),
-            level.value,
-            gpu=gpu,
-            skip=[each.value for each in skip or ()],
-        )
+        request = Request(pin=pin, ref=ref, python=python, arch=arch, wheelhouse=wheelhouse, offline=offline)
+        left_out: list[Level] = [each.value for each in skip or ()]
+        if emulate is not None:
+            from sagefix.workflows.emulation import verify_emulated
+
+            if gpu is not None:
+                raise UsageError("--gpu and --emulate exclude each other: an emulator has no GPU.")
+            verdict = verify_emulated(request, emulate, level.value, skip=left_out)
+        else:
+            from sagefix.workflows.verify import verify as run_verify
+
+            verdict = run_verify(request, level.value, gpu=gpu, skip=left_out)
         outcome.result(verdict, lambda console: draw.verdict(console, verdict, every_case=verbose))
         if proof is not None:
             write_proof(verdict, proof)

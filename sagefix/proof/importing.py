@@ -75,7 +75,8 @@ def check_imports(
 ) -> list[Check]:
     """Import everything, several processes at once; one check each for torch, others, extensions, package.
 
-    ``extensions`` are the compiled modules for this interpreter. ``timeout`` is in seconds, for each process.
+    ``extensions`` are the compiled modules for this interpreter. ``timeout`` is in seconds, for each process; one
+    that is emulated gets a multiple.
     Whoever runs this beside other work sets ``stop`` to end it: :class:`InterruptedByUser` is raised then.
     """
     first = ["torch"] if pin.build.torch else []
@@ -92,7 +93,9 @@ def check_imports(
         }
     )
     # The package takes longest, so it starts first.
-    package, *alone = _ask_all(interpreter, requests[::-1], timeout, stop or threading.Event())
+    package, *alone = _ask_all(
+        interpreter, requests[::-1], timeout * interpreter.patience, stop or threading.Event()
+    )
     answers = [package, *alone]
     loaded = dict(zip(modules, reversed(alone), strict=True))
     return [

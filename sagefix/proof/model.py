@@ -99,12 +99,30 @@ class Numerics(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[str, ...] = ()
 
 
+class Emulated(msgspec.Struct, frozen=True, kw_only=True):
+    """How a verification ran that no machine of the wheel's own architecture made, and what it therefore leaves open.
+
+    ``machine`` is the architecture (``aarch64``), ``emulator`` what ran it (``qemu-aarch64-static 7.2.22``), ``python``
+    the version and where it came from, ``glibc`` its C library. ``stub``: a stub stood in for the driver's library.
+    ``unproven`` says in words what only the real machine can show, ``command`` what proves it there.
+    """
+
+    machine: str
+    emulator: str
+    python: str
+    glibc: str
+    stub: bool
+    unproven: tuple[str, ...]
+    command: str
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a verification at a level, of what, where and when (UTC, ISO 8601).
 
     ``subject`` is the installed version or wheel; ``wheel_sha256`` is empty when no wheel is known to be the
     origin of what is installed. ``hazards`` are dangers that plain use never meets: calls on a side stream,
-    under CUDA graphs. They do not count as failures. ``skipped`` names what was left out by request.
+    under CUDA graphs. They do not count as failures. ``skipped`` names what was left out by request. ``emulated`` is
+    there when the target was emulated: then nothing was proven on any kind of GPU.
     """
 
     schema: Literal[1] = 1
@@ -122,6 +140,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     driver: str = ""
     hazards: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    emulated: Emulated | None = None
 
     @property
     def passed(self) -> bool:

@@ -129,8 +129,8 @@ def library_folders(
     with.
 
     torch's own, those of NVIDIA's wheels (which torch loads itself, so that no search path names them), the
-    toolkit's with its stubs, and ``LIBRARY_PATH`` of ``env`` (default: this process's; ``{}`` where nothing
-    is being linked).
+    toolkit's with its stubs, ``LIBRARY_PATH`` of ``env`` (default: this process's; ``{}`` where nothing is being
+    linked), and the system's own of an interpreter that brings its system along.
     """
     environment = os.environ if env is None else env
     folders = [Path(interpreter.torch.folder) / "lib"] if interpreter.torch else []
@@ -139,4 +139,9 @@ def library_folders(
     if toolkit is not None:
         folders += [Path(folder) for folder in (*toolkit.lib_folders, *toolkit.stub_folders)]
     folders += [Path(entry) for entry in environment.get("LIBRARY_PATH", "").split(os.pathsep) if entry]
+    if interpreter.sysroot:
+        triplet = f"{interpreter.machine}-linux-gnu"
+        folders += [
+            Path(interpreter.sysroot) / name for name in (f"lib/{triplet}", f"usr/lib/{triplet}", "lib")
+        ]
     return tuple(folder for folder in dict.fromkeys(folders) if folder.is_dir())

@@ -6,6 +6,9 @@ import msgspec
 
 from sagefix.archs import Arch
 
+SLOWER = 8.0
+"""How much longer an emulated Python may take for anything: importing torch took 19 s instead of 3."""
+
 
 class Torch(msgspec.Struct, frozen=True, kw_only=True):
     """The torch of an interpreter, read without importing it.
@@ -40,6 +43,8 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     it are there. ``build_flags`` are the compilers and flags that this Python gives to every extension it builds.
     ``built_by`` is set for a Python of another platform, which is described and not present: the interpreter of this
     machine, of the same version and torch, whose setuptools builds for it. ``executable`` then names no file.
+    ``emulator`` is what runs one of another machine (``qemu-aarch64-static 7.2.22``; empty: this machine itself), and
+    ``sysroot`` the root of the file system that its C library is in (empty: this machine's).
     """
 
     executable: str
@@ -66,6 +71,13 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     scripts: str = ""
     build_flags: dict[str, str] = {}
     built_by: Interpreter | None = None
+    emulator: str = ""
+    sysroot: str = ""
+
+    @property
+    def patience(self) -> float:
+        """By what to multiply the time that it gets for anything."""
+        return SLOWER if self.emulator else 1.0
 
     @property
     def builder(self) -> Interpreter:

@@ -61,9 +61,9 @@ def entry(verdict: Mapping[str, Any], *, level: str, passed: bool, when: str = "
 def settle(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[Proof, ...]]:
     """Return the entries that still count, oldest first, and the lines of a sidecar about them.
 
-    Of one level, outcome and kind of GPU the latest counts.
+    Of one level, outcome and kind of GPU the latest counts; what was emulated stands beside what was not.
     """
-    latest: dict[tuple[str, bool, str, str], tuple[Entry, Proof]] = {}
+    latest: dict[tuple[str, bool, str, str, bool], tuple[Entry, Proof]] = {}
     # By time, and those of one second in the order in which they came.
     for each in sorted(entries, key=lambda each: moment(each.when)):
         for row in each.rows():

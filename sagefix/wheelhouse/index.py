@@ -121,7 +121,11 @@ def _lines(proofs: Sequence[Proof]) -> list[dict[str, object]]:
     """Return what :class:`Proof` says of each, without verdicts and without what is empty."""
     told = [msgspec.structs.asdict(proof) for proof in proofs]
     return [
-        {key: value for key, value in line.items() if key != "verdict" and value not in ("", ())}
+        {
+            key: value
+            for key, value in line.items()
+            if key != "verdict" and value not in ("", ()) and (key, value) != ("emulated", False)
+        }
         for line in told
     ]
 

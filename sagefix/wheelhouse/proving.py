@@ -3,6 +3,8 @@
 A verification of numbers is true of the kind of GPU that computed them and of no other. Files and imports are
 the same on all. So a wheel that is wrong on one kind stays good for another, and one that was proven on one kind
 is unproven on the next.
+
+What an emulator ran is at most a proof of the level ``import``, and counts only where no real machine said otherwise.
 """
 
 from __future__ import annotations
@@ -45,21 +47,30 @@ class _Told(msgspec.Struct, frozen=True):
     driver: str = ""
     hazards: tuple[str, ...] = ()
     numerics: _Numerics | None = None
+    emulated: dict[str, Any] | None = None
 
 
 def rows_of(verdict: Mapping[str, Any], *, level: str, passed: bool, when: str) -> tuple[Proof, ...]:
     """Say a verdict in lines, one for each kind of GPU that it proved or refuted.
 
-    A pass where nothing was computed is one of level ``import``, a failure there is about no kind. A kind on
-    which all was right, in a verdict that failed on another one, is neither proven nor refuted.
+    A pass where nothing was computed, or under emulation, is one of level ``import``, a failure there is about no kind.
+    A kind on which all was right, in a verdict that failed on another one, is neither proven nor refuted.
 
     Raises :class:`msgspec.ValidationError`: not a verdict.
     """
     told = msgspec.convert(dict(verdict), _Told)
     row = Proof(
-        level=level, passed=passed, when=when, driver=told.driver, torch=told.torch, hazards=told.hazards
+        level=level,
+        passed=passed,
+        when=when,
+        driver=told.driver,
+        torch=told.torch,
+        hazards=told.hazards,
+        emulated=told.emulated is not None,
     )
-    if level not in NUMBERS:
+    if row.emulated and passed:
+        return (msgspec.structs.replace(row, level=min(level, "import", key=LEVELS.index)),)
+    if level not in NUMBERS or row.emulated:
         return (row,)
     computed = told.numerics or _Numerics()
     deciding = ("right",) if passed else ("wrong", "crashed")
@@ -85,12 +96,12 @@ def moment(when: str) -> datetime:
     return read if read.tzinfo else read.replace(tzinfo=timezone.utc)
 
 
-def about(proof: Proof) -> tuple[str, bool, str, str]:
-    """Return what the latest is kept of: level, outcome and kind of GPU.
+def about(proof: Proof) -> tuple[str, bool, str, str, bool]:
+    """Return what the latest is kept of: level, outcome, kind of GPU, and whether it was emulated.
 
     Of both outcomes: a failure at a low level that was settled has taken back an earlier pass at a higher one.
     """
-    return proof.level, proof.passed, proof.capability, proof.gpu
+    return proof.level, proof.passed, proof.capability, proof.gpu, proof.emulated
 
 
 def standing(proofs: Sequence[Proof], capability: str) -> str:
@@ -158,12 +169,19 @@ def in_words(proofs: Sequence[Proof]) -> str:
     if bad or good:
         return "; ".join(filter(None, [good, f"FAILED {bad}" if bad else ""]))
     level = proof_of(proofs)
-    return f"{level}, numbers unproven" if level else "unproven"
+    return f"{level}{emulated_alone(proofs)}, numbers unproven" if level else "unproven"
+
+
+def emulated_alone(proofs: Sequence[Proof]) -> str:
+    """Return ``, emulated`` when no real machine came to what the proofs of a wheel come to, else nothing."""
+    return (
+        "" if proof_of(proofs) == proof_of(proof for proof in proofs if not proof.emulated) else ", emulated"
+    )
 
 
 def named(proof: Proof) -> str:
     """Say level and kind of a proof: ``numerics on NVIDIA H200 (9.0)``."""
-    return f"{proof.level}{_on_what(proof.capability, proof.gpu)}"
+    return f"{proof.level}{', emulated' if proof.emulated else ''}{_on_what(proof.capability, proof.gpu)}"
 
 
 def _on_what(capability: str, gpu: str) -> str:
@@ -190,7 +208,15 @@ def _on(proofs: Sequence[Proof], kind: tuple[str, str]) -> list[Proof]:
     return said
 
 
-def _sum_up(proofs: Iterable[Proof]) -> str:
+def _sum_up(proofs: Sequence[Proof]) -> str:
+    """Sum up what real machines said, with what emulators did where that goes further and takes nothing back."""
+    real, emulated = (_add_up(proof for proof in proofs if proof.emulated is way) for way in (False, True))
+    if not real or not emulated or real.startswith(FAILED) or emulated.startswith(FAILED):
+        return real or emulated
+    return max(real, emulated, key=LEVELS.index)
+
+
+def _add_up(proofs: Iterable[Proof]) -> str:
     passed = -1
     failed: set[int] = set()
     for proof in proofs:

@@ -13,7 +13,7 @@ from sagefix.pins.model import Pin, Revision
 from sagefix.targets.model import Target
 from sagefix.wheelhouse.fitting import Finding, Question, archs_of, findings
 from sagefix.wheelhouse.model import Decision
-from sagefix.wheelhouse.proving import CPU, FAILED, named, numbers_of, standing_on
+from sagefix.wheelhouse.proving import CPU, FAILED, emulated_alone, named, numbers_of, standing_on
 from sagefix.wheels.model import Facts, Proof
 
 
@@ -94,7 +94,10 @@ def _proof(facts: Facts, kinds: tuple[str, ...], require_proof: bool) -> Finding
         return Finding(fits=False, text=text + (f", only {elsewhere}" if elsewhere else ""))
     if not told:
         return Finding(fits=True, text="it is unproven: no verification of it has passed yet")
-    return Finding(fits=True, text=f"it passed the {told} check{_where(facts.proofs, kinds, passed=True)}")
+    how = emulated_alone(facts.proofs) if told not in NUMBERS else ""
+    return Finding(
+        fits=True, text=f"it passed the {told} check{how}{_where(facts.proofs, kinds, passed=True)}"
+    )
 
 
 def _where(proofs: Iterable[Proof], kinds: tuple[str, ...], *, passed: bool) -> str:

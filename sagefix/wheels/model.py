@@ -124,8 +124,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     ``gpu`` and ``capability`` (``"9.0"``, or ``"cpu"``) name the kind of GPU that computed; both are empty when
     the outcome is about no kind: files and imports are the same for all. ``driver`` and ``torch`` are versions.
-    ``hazards`` are dangers that plain use never meets. ``verdict`` is the whole verdict as plain JSON where it is
-    told; listings leave it out.
+    ``hazards`` are dangers that plain use never meets. ``emulated``: an emulator ran it, so that it is about no kind of
+    GPU and proves no numbers. ``verdict`` is the whole verdict as plain JSON where it is told; listings leave it out.
     """
 
     level: str
@@ -137,6 +137,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     driver: str = ""
     torch: str = ""
     hazards: tuple[str, ...] = ()
+    emulated: bool = False
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,8 @@ from sagefix.pins.load import load_pin
 from sagefix.pins.model import Pin
 from sagefix.progress import warn
 from sagefix.proof.model import Device, Verdict
-from sagefix.wheelhouse.evidence import Entry, Evidence, entry
+from sagefix.wheelhouse.evidence import Entry, Evidence, dump, entry, require_about, settle
+from sagefix.wheelhouse.model import PROOFS_SUFFIX
 from sagefix.wheelhouse.proving import CPU, named, standing
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.model import Facts, Proof
@@ -43,6 +44,25 @@ def keep_proof(wheelhouse: Wheelhouse, wheel: Facts, verdict: Verdict, pin: Pin)
         warn(f"The proof was not kept: {error}")
 
 
+def keep_beside(wheel: Path, verdict: Verdict, pin: Pin) -> None:
+    """Write the verdict into the file of proofs beside a wheel that stands in no wheelhouse, as :func:`keep_proof`
+    does.
+
+    ``sagefix wheelhouse add`` takes it along with the wheel.
+    """
+    if not worth_keeping(verdict, pin):
+        return
+    path = wheel.with_name(wheel.name + PROOFS_SUFFIX)
+    try:
+        made = entry(msgspec.to_builtins(verdict), level=verdict.level, passed=verdict.passed)
+        there = path.read_bytes() if path.is_file() else b""
+        former = require_about(there, path.name, wheel.name, verdict.wheel_sha256).proofs if there else ()
+        entries, _ = settle([*former, made])
+        write_bytes(path, dump(wheel.name, verdict.wheel_sha256, entries))
+    except SagefixError as error:
+        warn(f"The proof was not kept: {error}")
+
+
 def worth_keeping(verdict: Verdict, pin: Pin) -> bool:
     """Tell whether a verdict says something about the wheel that others can rely on."""
     return not verdict.skipped if verdict.passed else blames_wheel(verdict, pin)
@@ -55,6 +75,9 @@ def blames_wheel(verdict: Verdict, pin: Pin) -> bool:
     others = {f"import {name}" for name in ("torch", *pin.build.import_requires)}
     if before & (_NOT_THE_WHEEL | others):
         return False
+    if verdict.emulated is not None:
+        # An emulator has faults of its own; what the files show, they show without it.
+        return any(not name.startswith("import ") for name in before)
     if failed and not before:
         # Where nothing was computed, the machine is to blame and not the wheel.
         cases = verdict.numerics.cases if verdict.numerics is not None else ()

@@ -18,6 +18,8 @@ from sagefix.targets.cross.compilers import tool_environment
 from sagefix.targets.cross.described import described_platform, find_described
 from sagefix.targets.cross.packages import SHELF as PACKAGES_SHELF
 from sagefix.targets.cross.packages import list_packages
+from sagefix.targets.cross.rootfs import SHELF as EMULATED_SHELF
+from sagefix.targets.cross.rootfs import list_roots
 from sagefix.targets.cuda import check_toolkit
 from sagefix.targets.environments import find_environment, read_spec
 from sagefix.targets.interpreter import find_python, probe
@@ -32,12 +34,13 @@ from sagefix.workflows.situation import Request, find_interpreter
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A toolkit on this machine, or the packages of another platform that extensions are linked with.
+    """A toolkit on this machine, the packages of another platform that extensions are linked with, or a Python of it to
+    be emulated.
 
-    ``origin`` is ``"system"`` or ``"PyPI"``, ``size`` in bytes. ``name`` removes it (empty: not ours to remove);
-    ``packages`` are those it is made of, at their versions. ``error`` says why it cannot be used; then ``version`` may
-    be empty. ``machine`` is the one that is compiled for where it is not this one; ``kind`` is ``"toolkit"`` or
-    ``"packages"``.
+    ``origin`` is ``"system"``, ``"PyPI"``, or whose packages a Python is made of; ``size`` is in bytes. ``name``
+    removes it (empty: not ours to remove); ``packages`` are those it is made of, at their versions. ``error`` says why
+    it cannot be used; then ``version`` may be empty. ``machine`` is the one that is compiled for where it is not this
+    one; ``kind`` is ``"toolkit"``, ``"packages"`` or ``"Python"``.
     """
 
     origin: str
@@ -71,7 +74,7 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
 
 def show(request: Request) -> Shown:
     """List the system's toolkits and ours; with a target, say which of them it would get. Fetches nothing."""
-    rows = (*_system(), *_ours(), *_platforms())
+    rows = (*_system(), *_ours(), *_platforms(), *_pythons())
     if request.python is None and request.torch is None and request.platform is None:
         return Shown(toolkits=rows)
     pin = load_pin(request.pin)
@@ -104,11 +107,11 @@ def install(request: Request) -> Installed:
 
 
 def remove(names: tuple[str, ...] = (), *, everything: bool = False) -> tuple[Removed, ...]:
-    """Remove toolchains and packages of other platforms by name, or all of them; return what was freed.
+    """Remove toolchains, packages and Pythons of other platforms by name, or all of them; return what was freed.
 
     Raises :class:`UsageError` for one that is not there, :class:`LockError` for one in the making.
     """
-    shelves = (TOOLCHAINS_SHELF, PACKAGES_SHELF)
+    shelves = (TOOLCHAINS_SHELF, PACKAGES_SHELF, EMULATED_SHELF)
     return remove_from(shelves, names, everything=everything, what="a toolchain")
 
 
@@ -187,4 +190,20 @@ def _platforms() -> Iterator[Row]:
             made=kept.packages.made,
             machine=kept.packages.platform.partition("_")[2],
             kind="packages",
+        )
+
+
+def _pythons() -> Iterator[Row]:
+    for kept in list_roots():
+        yield Row(
+            origin=kept.root.origin,
+            version=kept.root.python,
+            home=kept.folder,
+            size=kept.size,
+            found_in="cache",
+            name=kept.name,
+            packages={each.name: each.version for each in kept.root.packages},
+            made=kept.root.made,
+            machine=kept.root.platform.partition("_")[2],
+            kind="Python",
         )

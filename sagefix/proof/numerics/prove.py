@@ -40,7 +40,9 @@ def devices_of(pin: Pin, target: Target, gpu: int | None = None) -> tuple[Device
     if pin.device == "cpu":
         if gpu is not None:
             raise UsageError(f"{pin.name} computes on the processor, so there is no GPU to choose.")
-        return (Device(name=processor(), capability="cpu"),)
+        emulator = target.interpreter.emulator
+        name = f"{target.interpreter.machine} under {emulator}" if emulator else processor()
+        return (Device(name=name, capability="cpu"),)
     if not target.gpus:
         raise GpuError(
             "No GPU is visible, and only a GPU can show that the numbers are right.",

@@ -129,6 +129,7 @@ class _Lane:
     ) -> None:
         self.proofs, self.interpreter, self.device, self.request = proofs, interpreter, device, request
         self.answers, self.started = answers, started
+        self.each = proofs.timeout_s * interpreter.patience
         self.now = ""
         self.ready: Ready | None = None
         self.waiting: dict[str, Case] = {}
@@ -158,7 +159,7 @@ class _Lane:
                     "backend": self.proofs.backend,
                     "device": self.device,
                     "rows": self.proofs.rows,
-                    "timeout": self.proofs.timeout_s,
+                    "timeout": self.each,
                     "functions": {each.name: each for each in self.proofs.function},
                     "cases": list(cases),
                 }
@@ -166,7 +167,7 @@ class _Lane:
         )
         self.now, self.ready = "", None
         self.waiting = {case.id: case for case in cases}
-        timeout = _START_S + self.proofs.timeout_s * len(cases)
+        timeout = _START_S * self.interpreter.patience + self.each * len(cases)
         try:
             ended = hear(
                 self.interpreter.executable,
@@ -179,7 +180,7 @@ class _Lane:
         except ProcessError as error:
             return None, error.message
         if ended.returncode is None:
-            return None, f"it did not end within {self.proofs.timeout_s:.0f} s"
+            return None, f"it did not end within {self.each:.0f} s"
         return ended
 
     def _heard(self, said: Mapping[str, Any]) -> None:

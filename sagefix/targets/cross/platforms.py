@@ -60,6 +60,37 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return f".cpython-{major}{minor}-{self.triplet}.so"
 
 
+class Repository(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A repository as apt knows it: https://manpages.debian.org/bookworm/apt/sources.list.5.en.html."""
+
+    uri: str
+    suites: tuple[str, ...]
+    components: tuple[str, ...]
+
+
+class Archive(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A release of a distribution: which Pythons it has for which machines, and whose signature counts.
+
+    ``keyring`` is the file of its keys where ``keyring_package`` puts it.
+    """
+
+    name: str
+    pythons: tuple[str, ...]
+    machines: tuple[str, ...]
+    keyring: str
+    keyring_package: str
+    repositories: tuple[Repository, ...]
+    sources: tuple[str, ...]
+
+    def source_list(self) -> str:
+        """Return it in apt's one-line format, with nothing trusted but its own keyring."""
+        return "".join(
+            f"deb [signed-by={self.keyring}] {each.uri} {suite} {' '.join(each.components)}\n"
+            for each in self.repositories
+            for suite in each.suites
+        )
+
+
 class Libraries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The version of libstdc++ (``GLIBCXX_``) that a system with a glibc has."""
 
@@ -74,6 +105,7 @@ class PlatformTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     schema: Literal[1]
     platform: tuple[Platform, ...]
     libraries: tuple[Libraries, ...]
+    archive: tuple[Archive, ...] = ()
 
     def glibcxx_of(self, glibc: str) -> str:
         """Return the libstdc++ that goes with a glibc, as its newest symbol version (``"3.4.30"``); empty where it is
