@@ -21,6 +21,7 @@ from sagefix.cli import (
     gather,
     install,
     matrix,
+    outdated,
     pins,
     prebuild,
     rebuild,
@@ -71,6 +72,7 @@ build.register(app)
 save_wheel.register(app)
 verify.register(app)
 doctor.register(app)
+outdated.register(app)
 bench.register(app)
 explain.register(app)
 matrix.register(app)

@@ -20,7 +20,7 @@ from sagefix.pins.model import Pin, Revision
 from sagefix.proof import extensions, importing, static
 from sagefix.proof.fit import check_record, check_torch
 from sagefix.proof.identity import FIX, check_version, identify
-from sagefix.proof.installed import Copies, Installed, find_copies, read_installed
+from sagefix.proof.installed import Installed, find_copies, read_imported
 from sagefix.proof.model import Verdict
 from sagefix.proof.numerics.prove import Proof, devices_of, prove
 from sagefix.proof.recorded import check_files
@@ -55,7 +55,7 @@ def verify(
     computing: NumbersLevel | None = next((each for each in NUMBERS if each == level), None)
     copies = find_copies(pin, target.interpreter)
     checks = [static.check_copies(pin, target.interpreter, copies)]
-    installed = _imported(pin, copies)
+    installed = read_imported(pin, copies)
     proof = Proof(checks=())
     if installed is not None:
         devices = devices_of(pin, target, gpu) if computing else ()
@@ -144,15 +144,6 @@ def verdict_json(verdict: Verdict) -> bytes:
 def verdict_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of :func:`verdict_json`."""
     return msgspec.json.schema(Verdict)
-
-
-def _imported(pin: Pin, copies: Copies) -> Installed | None:
-    """Read the installation that ``import`` finds, with the metadata beside it."""
-    if not copies.packages or not copies.infos:
-        return None
-    package = copies.packages[0]
-    beside = [info for info in copies.infos if info.parent == package.parent]
-    return read_installed((beside or list(copies.infos))[0], package, pin)
 
 
 def _static(
