@@ -160,7 +160,8 @@ def _static(
         check_version(pin, installed, identity, tuple(archs), revision),
         check_record(target, installed),
     ]
-    if (torch := check_torch(pin, target, installed)) is not None:
+    resolved = extensions.resolve(modules, interpreter)
+    if (torch := check_torch(pin, target, installed, extensions.torch_symbols(resolved))) is not None:
         checks.append(torch)
     checks.append(static.check_parses(sources, interpreter))
     checks += [static.check_fault(fault, sources, target.archs, built) for fault in pin.fault]
@@ -168,5 +169,5 @@ def _static(
     if pin.device == "cuda":
         checks.append(extensions.check_gpu_code(modules, promised, archs))
         checks += extensions.check_fixes(pin, modules)
-    checks.append(extensions.check_symbols(modules, interpreter))
+    checks.append(extensions.check_symbols(modules, resolved))
     return checks

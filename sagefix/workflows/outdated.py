@@ -14,6 +14,7 @@ from sagefix.checks import Check, failures
 from sagefix.errors import GpuError
 from sagefix.pins.load import load_pin
 from sagefix.pins.model import Pin
+from sagefix.proof.extensions import read_modules, resolve, torch_symbols
 from sagefix.proof.fit import check_record, check_torch
 from sagefix.proof.identity import FIX, check_version, identify
 from sagefix.proof.installed import Installed, find_copies, read_imported
@@ -87,7 +88,8 @@ def outdated(request: Request) -> Outdated:
         checks.append(_age(pin, commits, check_version(pin, installed, identity, target.archs, None)))
         checks += _only_if_wrong(check_record(target, installed))
         checks += _fixes(pin, installed)
-        if (torch := check_torch(pin, target, installed)) is not None:
+        undefined = torch_symbols(resolve(read_modules(installed, interpreter), interpreter))
+        if (torch := check_torch(pin, target, installed, undefined)) is not None:
             checks.append(torch)
         wheel = wheel_of(interpreter, pin.project, request.wheelhouse)[1]
         checks.append(_verified(pin, target, wheel))

@@ -66,8 +66,12 @@ def ask_upstream(
         where = find_origin(pin, source)
         shown = where.shown
         if where.kind == "embedded":
+            only = pin.source.commit
             return Upstream(
-                source=shown, head=standing_of(pin, pin.source.commit, archs), after_pin=0, after_installed=0
+                source=shown,
+                head=standing_of(pin, only, archs),
+                after_pin=0,
+                after_installed=_same(only, installed),
             )
         if where.kind == "folder":
             return Upstream(source=shown, why_not=f"{shown} is a folder without history.")
