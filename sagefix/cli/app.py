@@ -20,6 +20,7 @@ from sagefix.cli import (
     explain,
     gather,
     install,
+    lock,
     matrix,
     outdated,
     pins,
@@ -73,6 +74,7 @@ save_wheel.register(app)
 verify.register(app)
 doctor.register(app)
 outdated.register(app)
+lock.register(app)
 bench.register(app)
 explain.register(app)
 matrix.register(app)

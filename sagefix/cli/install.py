@@ -48,15 +48,7 @@ def install(
     ref: options.Ref = None,
     source: options.Source = None,
     wheelhouse: options.WheelhousePath = None,
-    index: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--index",
-            envvar="SAGEFIX_INDEX",
-            help="Also look for wheels on this index (repeatable).",
-            show_default=False,
-        ),
-    ] = None,
+    index: options.Index = None,
     verify: Annotated[
         VerifyLevel,
         typer.Option(

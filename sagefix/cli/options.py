@@ -78,6 +78,15 @@ WheelhousePath = Annotated[
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", envvar="SAGEFIX_OFFLINE", help="Use no network.")]
+Index = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        envvar="SAGEFIX_INDEX",
+        help="Also look for wheels on this index (repeatable).",
+        show_default=False,
+    ),
+]
 AllowKnownBad = Annotated[
     bool, typer.Option("--allow-known-bad", help="Go on with a commit that is known to be broken.")
 ]
