@@ -29,6 +29,7 @@ FIRST_LINE = "# Written by `sagefix lock`"
 
 # What platform.machine() and sys.platform say where wheels of these tags run:
 # https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/
+_AND_SYSTEM = " and sys_platform"
 _PLATFORMS = {"win_amd64": ("win32", "AMD64"), "win_arm64": ("win32", "ARM64"), "win32": ("win32", "x86")}
 
 
@@ -42,9 +43,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def marker(self) -> str:
         """One marker that holds in all of them; empty: any."""
-        if len(self.markers) < 2:
-            return "".join(self.markers)
-        return " or ".join(f"({marker})" for marker in self.markers)
+        return one_marker(self.markers)
 
 
 def group(wheels: Sequence[Facts]) -> tuple[Group, ...]:
@@ -53,7 +52,7 @@ def group(wheels: Sequence[Facts]) -> tuple[Group, ...]:
     Raises :class:`UsageError` when wheels of two versions are for the same Python and platform.
     """
     versions: dict[str, list[Facts]] = {}
-    for wheel in wheels:
+    for wheel in sorted(wheels, key=lambda wheel: wheel.filename):
         versions.setdefault(wheel.version, []).append(wheel)
     groups = tuple(
         Group(version=version, wheels=tuple(found), markers=_markers(found))
@@ -70,6 +69,27 @@ def group(wheels: Sequence[Facts]) -> tuple[Group, ...]:
     return groups
 
 
+def one_marker(markers: Sequence[str]) -> str:
+    """Return a marker that holds where one of several does; empty for none.
+
+    Where each Python comes with each platform, both are listed once.
+    """
+    if len(markers) < 2:
+        return "".join(markers)
+    split = [marker.partition(_AND_SYSTEM) for marker in markers]
+    pythons, systems = dict.fromkeys(row[0] for row in split), dict.fromkeys(row[1] + row[2] for row in split)
+    if len(pythons) * len(systems) == len(markers) and "" not in systems:
+        parts = [_either([*pythons]), _either([system.removeprefix(" and ") for system in systems])]
+        return " and ".join(parts)
+    return _either(markers)
+
+
+def _either(markers: Sequence[str]) -> str:
+    if len(markers) == 1:
+        return markers[0]
+    return "(" + " or ".join(f"({each})" if " and " in each else each for each in markers) + ")"
+
+
 def _markers(wheels: Sequence[Facts]) -> tuple[str, ...]:
     markers = dict.fromkeys(marker_of(tag) for wheel in wheels for tag in wheel.tags)
     return () if "" in markers else tuple(markers)
@@ -84,7 +104,6 @@ def marker_of(tag: str) -> str:
         # The stable ABI is good for every later Python 3 as well.
         operator = ">=" if abi == "abi3" else "=="
         parts.append(f'python_version {operator} "{number[0]}.{number[1:]}"')
-        parts.append('platform_python_implementation == "CPython"')
     system, machine = _PLATFORMS.get(platform, ("", ""))
     if platform.startswith(("linux_", "manylinux", "musllinux")):
         system, machine = "linux", _machine(platform)
@@ -270,8 +289,7 @@ def requirement_lines(groups: Sequence[Group], file: Path) -> list[str]:
 
 
 def _line(what: str, markers: Sequence[str], wheels: Sequence[Facts]) -> list[str]:
-    marker = markers[0] if len(markers) == 1 else " or ".join(f"({each})" for each in markers)
-    first = f"{what} ; {marker}" if marker else what
+    first = f"{what} ; {one_marker(markers)}" if markers else what
     rows = [first, *(f"    --hash=sha256:{wheel.sha256}" for wheel in wheels)]
     return [" \\\n".join(rows)]
 

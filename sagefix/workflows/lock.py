@@ -72,6 +72,10 @@ def lock(request: Request, wheels: Sequence[str], outputs: Sequence[Path], *, re
     chosen = _named(pin, wheels, kept, wheelhouse) if wheels else [_installed(pin, request, kept, wheelhouse)]
     for facts in chosen:
         _require_lockable(facts, wheelhouse)
+    unproven = [facts.filename for facts in chosen if not numbers_of(facts.proofs)]
+    if unproven:
+        more = f" and {len(unproven) - 1} more" if len(unproven) > 1 else ""
+        note(f"Not proven on any GPU: {unproven[0]}{more}.")
     groups = group(chosen)
     texts = [
         write_pylock(groups, file, pin=pin.name) if kind == "pylock" else write_requirements(groups, file)
@@ -215,5 +219,3 @@ def _require_lockable(facts: Facts, wheelhouse: Wheelhouse) -> None:
         )
     if "://" not in facts.where:
         wheelhouse.require_intact(facts)
-    if not numbers_of(facts.proofs):
-        note(f"The numbers of {facts.filename} are not proven on any GPU.")
