@@ -76,5 +76,8 @@ def render(console: Console, made: Lock) -> None:
     for group in made.groups:
         for wheel in group.wheels:
             console.print(f"{wheel.filename}\n  sha256 {wheel.sha256}", soft_wrap=True, markup=False)
+    from sagefix.process import quote
+
     for file in made.files:
-        console.print(f"{file.path}: `uv pip install -r {file.path}`", soft_wrap=True, markup=False)
+        command = quote(["uv", "pip", "install", "-r", file.path])
+        console.print(f"Wrote {file.path}. To install from it: {command}", soft_wrap=True, markup=False)
