@@ -4,6 +4,7 @@
 #   make test   the tests
 #   make test-cuda   those that fetch torch and a CUDA compiler from packages (5 GB)
 #   make lint   ruff, mypy, the checks of the documentation and of the workflows
+#   make docs   the documentation as a site, in site/
 #   make show-matrix, matrix, prebuild, gate, publish-index   wheels for other machines: docs/ci.md
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo demo-aarch64 test test-cuda test-gpu lint lint-workflows format check-readme bench clean
+.PHONY: help dev demo demo-aarch64 test test-cuda test-gpu lint lint-workflows format check-readme docs bench clean
 .PHONY: show-matrix matrix prebuild cross-compiler second-opinion gate publish-index fetch-published publish-release
 
 help:
@@ -47,7 +48,7 @@ test-cuda: dev
 test-gpu: dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m gpu tests/gpu
 
-lint: dev check-readme lint-workflows
+lint: dev check-readme lint-workflows docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -59,6 +60,14 @@ format: dev
 
 check-readme: dev
 	$(BIN)/python scripts/check_docs.py
+
+# Pages, anchors, pictures and the navigation are checked: every warning is an error.
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs-installed
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -d build/doctrees . site
 
 bench: dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/run.py
@@ -128,4 +137,4 @@ publish-release:
 	@bash scripts/publish-release.sh upload "$$TAG" "$$SITE"
 
 clean:
-	rm -rf .demo .demo-aarch64 .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf .demo .demo-aarch64 .mypy_cache .ruff_cache .pytest_cache build dist site

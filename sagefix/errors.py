@@ -201,6 +201,13 @@ class BisectError(SagefixError):
     name = "bisect"
 
 
+class OutdatedError(SagefixError):
+    """With ``outdated --exit-code``: what is installed is not up to date, or nothing is installed."""
+
+    exit_code = 25
+    name = "outdated"
+
+
 class InterruptedByUser(SagefixError):  # noqa: N818 - the field says "interrupted", not "interrupt error"
     """Ctrl-C or SIGTERM."""
 

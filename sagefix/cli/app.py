@@ -20,7 +20,9 @@ from sagefix.cli import (
     explain,
     gather,
     install,
+    lock,
     matrix,
+    outdated,
     pins,
     prebuild,
     rebuild,
@@ -71,6 +73,8 @@ build.register(app)
 save_wheel.register(app)
 verify.register(app)
 doctor.register(app)
+outdated.register(app)
+lock.register(app)
 bench.register(app)
 explain.register(app)
 matrix.register(app)

@@ -10,11 +10,15 @@ _REBUILD = "Build it again for this target: `sagefix install --rebuild`."
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What an error means (empty when nobody knows), the same with the original error, and what to do."""
+    """What an error means (empty when nobody knows), the same with the original error, and what to do.
+
+    ``name`` is that of the row in the table of failures.
+    """
 
     meaning: str
     text: str
     fix: str
+    name: str = ""
 
 
 def explain(kind: str, text: str) -> Explanation:
@@ -23,4 +27,6 @@ def explain(kind: str, text: str) -> Explanation:
     met = (row for row in load_failures().failure if "run" in row.strikes)
     if (match := match_text(met, text)) is None:
         return Explanation(meaning="", text=f"{original.rstrip('.')}.", fix=_REBUILD)
-    return Explanation(meaning=match.means, text=f"{match.means} ({original}).", fix=match.fix)
+    return Explanation(
+        meaning=match.means, text=f"{match.means} ({original}).", fix=match.fix, name=match.name
+    )

@@ -19,7 +19,10 @@ from sagefix.targets.model import Interpreter
 from sagefix.wheels.checking import check_wraps
 from sagefix.wheels.elf import module_suffix, read_extension
 from sagefix.wheels.model import Extension
-from sagefix.wheels.symbols import unprovided
+from sagefix.wheels.symbols import Resolution, unprovided
+
+# Of manifests/failures.toml.
+_ANOTHER_TORCH = "built-for-another-torch"
 
 
 class Modules(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,20 +206,33 @@ def check_fixes(pin: Pin, modules: Modules) -> list[Check]:
     return checks
 
 
-def check_symbols(modules: Modules, interpreter: Interpreter, libraries: Sequence[Path] = ()) -> Check:
-    """Every symbol a module expects is provided by a library that it names: else its import fails.
+def resolve(
+    modules: Modules, interpreter: Interpreter, libraries: Sequence[Path] = ()
+) -> tuple[Resolution, ...]:
+    """Look up the symbols of the usable modules, in their order, in the libraries of the target.
 
     ``libraries`` are folders to look in instead of those of an interpreter that is here.
     """
+    return unprovided(modules.usable, libraries or library_folders(interpreter, env={}))
+
+
+def torch_symbols(found: Sequence[Resolution]) -> tuple[str, ...]:
+    """Return the symbols of torch's that nothing provides, each once, sorted: signs of another torch."""
+    missing = {symbol for each in found for symbol in each.missing}
+    return tuple(
+        symbol
+        for symbol in sorted(missing)
+        if explain("undefined symbol", f"undefined symbol: {symbol}").name == _ANOTHER_TORCH
+    )
+
+
+def check_symbols(modules: Modules, resolved: Sequence[Resolution]) -> Check:
+    """Every symbol a module expects is provided by a library that it names: else its import fails."""
     name = "symbols"
     if not modules.usable:
         return Check(name=name, status="skipped", found="There is no compiled module for this Python.")
     wrong, fix, assumed, total = [], "", set(), 0
-    for module, found in zip(
-        modules.usable,
-        unprovided(modules.usable, libraries or library_folders(interpreter, env={})),
-        strict=True,
-    ):
+    for module, found in zip(modules.usable, resolved, strict=True):
         total += len(module.undefined)
         assumed |= {library for _, library in found.assumed}
         if found.missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -55,10 +55,13 @@ def check_record(target: Target, installed: Installed) -> Check:
     )
 
 
-def check_torch(pin: Pin, target: Target, installed: Installed) -> Check | None:
+def check_torch(
+    pin: Pin, target: Target, installed: Installed, undefined: Sequence[str] = ()
+) -> Check | None:
     """Judge whether torch is still the one it was built for; None for a pin that needs no torch.
 
-    Compiled against libtorch's C++ ABI it is good for one minor release of torch and one CUDA major.
+    Compiled against libtorch's C++ ABI it is good for one minor release of torch and one CUDA major. ``undefined`` are
+    the symbols of torch's that its modules ask for and nothing here provides.
     Source: https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html
     """
     if not pin.build.torch:
@@ -73,7 +76,7 @@ def check_torch(pin: Pin, target: Target, installed: Installed) -> Check | None:
             + (f": {why}." if why else "."),
             fix="Install torch, then run `sagefix install`.",
         )
-    if (wrong := next(_torch_problems(installed, torch), "")) != "":
+    if (wrong := next(_torch_problems(installed, torch, undefined), "")) != "":
         return Check(name="torch", status="failure", found=wrong, fix=FIX)
     built_for, _ = _built_for(installed)
     if not built_for:
@@ -87,14 +90,14 @@ def check_torch(pin: Pin, target: Target, installed: Installed) -> Check | None:
     )
 
 
-def _torch_problems(installed: Installed, torch: Torch) -> Iterator[str]:
+def _torch_problems(installed: Installed, torch: Torch, undefined: Sequence[str]) -> Iterator[str]:
     """Yield what does not fit, as sentences, the likeliest cause first."""
     record = installed.record
     built_for, told_by = _built_for(installed)
     if built_for and built_for != torch.release:
         yield (
-            f"torch was changed from {built_for} to {torch.release} after {installed.project} was built "
-            f"({told_by} asks for {built_for}, {torch.version} is installed)."
+            f"Built for torch {built_for}, as {told_by} says, and {torch.version} is installed"
+            f"{_undefined(undefined)}."
         )
     cuda = (record.cuda if record is not None else "") or installed.label.cuda
     if cuda and torch.cuda.partition(".")[0] != cuda.partition(".")[0]:
@@ -103,7 +106,16 @@ def _torch_problems(installed: Installed, torch: Torch) -> Iterator[str]:
     if record is not None and {record.cxx11_abi, torch.cxx11_abi} == {True, False}:
         yield "It was built for the other of the two C++ string ABIs than torch here has (cxx11_abi differs)."
     if refused := _refused(installed, torch.version):
-        yield f"It requires {refused}, and {torch.version} is installed."
+        yield f"It requires {refused}, and {torch.version} is installed{_undefined(undefined)}."
+    if undefined and not built_for:
+        yield f"Built for another torch than {torch.version}, which is installed{_undefined(undefined)}."
+
+
+def _undefined(symbols: Sequence[str]) -> str:
+    if not symbols:
+        return ""
+    more = f" and {len(symbols) - 1} more" if len(symbols) > 1 else ""
+    return f": undefined symbol {symbols[0]}{more}"
 
 
 def _built_for(installed: Installed) -> tuple[str, str]:

@@ -193,7 +193,7 @@ class _Version:
     def not_known_bad(self) -> Check | None:
         for known in self._about():
             if known.status != "good":
-                where = _on(known, self.archs)
+                where = on_archs(known, self.archs)
                 word = "does not parse" if known.status == "unparsable" else f"is known to be broken {where}"
                 return self.check("failure", f"{self._subject()} {word}: {known.reason}", known.sources)
         return None
@@ -219,7 +219,7 @@ class _Version:
             return self.check("ok", f"{self._subject()}: the pinned commit.")
         good = [known for known in self._about() if known.status == "good"]
         if good:
-            where = _on(good[0], self.archs)
+            where = on_archs(good[0], self.archs)
             text = f"{self._subject()}: known to be good {where}; the pin is {pinned[:7]}."
             return self.check("ok", text, good[0].sources)
         text = f"{self._subject()}: not known to be good or bad; the pin is {pinned[:7]}."
@@ -235,7 +235,8 @@ class _Version:
         return f"{public} {self.identity.shown(self.pin)}"
 
 
-def _on(known: Known, archs: tuple[Arch, ...]) -> str:
+def on_archs(known: Known, archs: tuple[Arch, ...]) -> str:
+    """Say for which of the archs something is known: ``on 9.0``, ``on every arch``."""
     if "*" in known.archs:
         return "on every arch"
     hit = [arch for arch in archs if arch.capability in known.archs]

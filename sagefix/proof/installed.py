@@ -135,6 +135,15 @@ def read_installed(info: Path, package: Path, pin: Pin) -> Installed:
     )
 
 
+def read_imported(pin: Pin, copies: Copies) -> Installed | None:
+    """Read the installation that ``import`` finds, with the metadata beside it; None when there is none."""
+    if not copies.packages or not copies.infos:
+        return None
+    package = copies.packages[0]
+    beside = [info for info in copies.infos if info.parent == package.parent]
+    return read_installed((beside or list(copies.infos))[0], package, pin)
+
+
 def _project_in(stem: str) -> str:
     return canonicalize_name(stem.split("-", maxsplit=1)[0])
 

@@ -21,7 +21,7 @@ from sagefix.pins.model import Pin, Revision
 from sagefix.proof import extensions, importing, static
 from sagefix.proof.fit import check_record, check_torch
 from sagefix.proof.identity import FIX, check_version, identify
-from sagefix.proof.installed import Copies, Installed, find_copies, read_installed
+from sagefix.proof.installed import Installed, find_copies, read_imported
 from sagefix.proof.model import Verdict
 from sagefix.proof.numerics.prove import Proof, devices_of, prove
 from sagefix.proof.recorded import check_files
@@ -61,7 +61,7 @@ def verify(
     computing: NumbersLevel | None = next((each for each in NUMBERS if each == level), None)
     copies = find_copies(pin, target.interpreter)
     checks = [static.check_copies(pin, target.interpreter, copies)]
-    installed = _imported(pin, copies)
+    installed = read_imported(pin, copies)
     proof = Proof(checks=())
     if installed is not None:
         devices = devices_of(pin, target, gpu) if computing else ()
@@ -161,15 +161,6 @@ def verdict_schema() -> dict[str, Any]:
     return msgspec.json.schema(Verdict)
 
 
-def _imported(pin: Pin, copies: Copies) -> Installed | None:
-    """Read the installation that ``import`` finds, with the metadata beside it."""
-    if not copies.packages or not copies.infos:
-        return None
-    package = copies.packages[0]
-    beside = [info for info in copies.infos if info.parent == package.parent]
-    return read_installed((beside or list(copies.infos))[0], package, pin)
-
-
 def _static(
     pin: Pin,
     target: Target,
@@ -189,7 +180,8 @@ def _static(
         check_version(pin, installed, identity, tuple(archs), revision),
         check_record(target, installed),
     ]
-    if (torch := check_torch(pin, target, installed)) is not None:
+    resolved = extensions.resolve(modules, interpreter, libraries)
+    if (torch := check_torch(pin, target, installed, extensions.torch_symbols(resolved))) is not None:
         checks.append(torch)
     checks.append(static.check_parses(sources, interpreter))
     checks += [static.check_fault(fault, sources, target.archs, built) for fault in pin.fault]
@@ -197,5 +189,5 @@ def _static(
     if pin.device == "cuda":
         checks.append(extensions.check_gpu_code(modules, promised, archs))
         checks += extensions.check_fixes(pin, modules)
-    checks.append(extensions.check_symbols(modules, interpreter, libraries))
+    checks.append(extensions.check_symbols(modules, resolved))
     return checks

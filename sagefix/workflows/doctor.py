@@ -200,7 +200,14 @@ def _installed(pin: Pin, target: Target) -> Check:
     return Check(
         name=name,
         status="warning",
-        found=f"{distribution.version}: " + " ".join(f"{check.name}: {check.found}" for check in bad),
-        fix="`sagefix install` replaces it.",
+        found=f"{distribution.version}: "
+        + " ".join(f"{check.name}: {check.found}" for check in _causes(bad)),
+        fix="Run `sagefix install`: it replaces it.",
         sources=tuple(dict.fromkeys(link for check in bad for link in check.sources)),
     )
+
+
+def _causes(bad: list[Check]) -> list[Check]:
+    """Leave out what follows from another failure: with another torch, symbols are undefined."""
+    names = {check.name for check in bad}
+    return [check for check in bad if not (check.name == "symbols" and "torch" in names)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +31,7 @@ from docs_product import (
     manifest_tables,
     read_tree,
 )
+from draw_output import PICTURES, draw
 
 from sagefix.errors import BuildError, all_errors
 
@@ -259,3 +263,20 @@ def test_a_lie_ends_with_status_1(
     # What is generated is put right; what people wrote is theirs to correct.
     assert main(["--write"]) == 1
     assert "docs/commands.md" not in capsys.readouterr().err
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_shows_the_result_that_was_recorded(name: str) -> None:
+    recorded = json.loads(PICTURES[name].read_text(encoding="utf-8"))["result"]
+    drawn = draw(PICTURES[name])
+    # Which rich draws decides about colours and places; what is said is the same.
+    for picture in (drawn, (ROOT / "docs" / "pictures" / name).read_text(encoding="utf-8")):
+        text = html.unescape(picture).replace("\xa0", " ")
+        assert recorded["subject"] in text
+        assert all(
+            f">{check['name']} " in text or f">{check['name']}<" in text for check in recorded["checks"]
+        )
+        assert "@font-face" not in text and not re.search(r"\.[\w-]*\.[\w-]* \{", text)
