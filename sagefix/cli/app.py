@@ -15,6 +15,7 @@ from sagefix.cli import (
     bench,
     bisect,
     build,
+    dockerfile,
     doctor,
     environments,
     explain,
@@ -77,6 +78,7 @@ matrix.register(app)
 prebuild.register(app)
 bisect.register(app)
 gather.register(app)
+dockerfile.register(app)
 rebuild.register(app)
 app.add_typer(pins.app, name="pins")
 app.add_typer(source.app, name="source")
