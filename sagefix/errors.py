@@ -201,6 +201,13 @@ class BisectError(SagefixError):
     name = "bisect"
 
 
+class KitError(SagefixError):
+    """A kit is damaged, is not one, is of another pin, or cannot be made."""
+
+    exit_code = 25
+    name = "kit"
+
+
 class InterruptedByUser(SagefixError):  # noqa: N818 - the field says "interrupted", not "interrupt error"
     """Ctrl-C or SIGTERM."""
 

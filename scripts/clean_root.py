@@ -19,8 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -117,9 +116,8 @@ class Machine:
         subprocess.run(["cp", "-a", f"{self.python_prefix}/.", root / "usr/local"], check=True)
         self.run(Stage("", root), ["ldconfig"])
 
-    @contextmanager
-    def outside(self) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-        """Give the binds and variables with which a step reaches indexes as this machine does."""
+    def outside(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the binds and variables with which a step reaches indexes as this machine does."""
         folder = self.work / "outside"
         folder.mkdir(parents=True, exist_ok=True)
         dumped = subprocess.run(["apt-config", "dump"], check=True, capture_output=True, text=True).stdout
@@ -133,7 +131,7 @@ class Machine:
             shutil.copyfile(_CERTIFICATES, folder / "ca.crt")
             names = ("SSL_CERT_FILE", "PIP_CERT", "GIT_SSL_CAINFO", "REQUESTS_CA_BUNDLE")
             env |= dict.fromkeys(names, f"{_INSIDE}/ca.crt")
-        yield binds, {**env, **self.env}
+        return binds, {**env, **self.env}
 
     def run(
         self,
@@ -144,23 +142,23 @@ class Machine:
         network: bool = True,
     ) -> int:
         """Run a command in the root of a stage, in namespaces of its own; return its exit status."""
-        with self.outside() as (given, variables):
-            mounts = [word for pair in {**given, **(binds or {})}.items() for word in pair]
-            env = {
-                "PATH": PATH,
-                "HOME": _home(stage),
-                **stage.args,
-                **stage.env,
-                **(variables if network else {}),
-            }
-            words = [
-                "unshare", "--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"]),
-                "sh", "-c", _CHROOT, "sh", str(stage.root), *mounts, "--",
-                "chroot", f"--userspec={stage.user}", str(stage.root), "env", "-i",
-                *(f"{name}={value}" for name, value in env.items()),
-                "sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", stage.workdir, *command,
-            ]  # fmt: skip
-            return subprocess.run(words, check=False).returncode
+        given, variables = self.outside()
+        mounts = [word for pair in {**given, **(binds or {})}.items() for word in pair]
+        env = {
+            "PATH": PATH,
+            "HOME": _home(stage),
+            **stage.args,
+            **stage.env,
+            **(variables if network else {}),
+        }
+        words = [
+            "unshare", "--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"]),
+            "sh", "-c", _CHROOT, "sh", str(stage.root), *mounts, "--",
+            "chroot", f"--userspec={stage.user}", str(stage.root), "env", "-i",
+            *(f"{name}={value}" for name, value in env.items()),
+            "sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", stage.workdir, *command,
+        ]  # fmt: skip
+        return subprocess.run(words, check=False).returncode
 
     def start(self, stage: Stage, *command: str, network: bool = True, **env: str) -> int:
         """Start a container of a stage: its ENTRYPOINT with a command (default: CMD), as its USER."""

@@ -21,6 +21,7 @@ from sagefix.cli import (
     explain,
     gather,
     install,
+    kit,
     matrix,
     pins,
     prebuild,
@@ -79,6 +80,7 @@ prebuild.register(app)
 bisect.register(app)
 gather.register(app)
 dockerfile.register(app)
+kit.register(app)
 rebuild.register(app)
 app.add_typer(pins.app, name="pins")
 app.add_typer(source.app, name="source")

@@ -28,7 +28,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     ``cuda`` is ``auto``, ``system``, ``pypi`` or the folder of a toolkit. ``torch`` is a version, and
     ``python`` then one too: the target is made (see :mod:`sagefix.targets.environments`). ``object_cache`` is
-    ``auto``, ``off`` or the path of an sccache.
+    ``auto``, ``off`` or the path of an sccache. ``kit`` is a file that ``sagefix kit`` wrote: nothing else is used
+    then, and an empty ``pin`` means that of the kit.
     """
 
     pin: str = "sageattention"
@@ -45,6 +46,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     torch: str | None = None
     manylinux: bool = False
     object_cache: str = "auto"
+    kit: str | None = None
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
