@@ -2,7 +2,7 @@
 
     python3 bootstrap.py KIT [--into FOLDER] [COMMAND OPTIONS...]
 
-Compares sagefix's wheels in the kit with its manifest, installs them into an environment of their own (default:
+Compares every file of the kit with its manifest, installs sagefix into an environment of its own (default:
 ``sagefix-from-kit`` in the working folder; made once for each kit), and runs ``sagefix COMMAND --kit KIT OPTIONS``.
 """
 
@@ -33,7 +33,7 @@ def fail(what: str, hint: str = "") -> NoReturn:
 
 
 def take(kit: Path, folder: Path) -> tuple[dict[str, object], str]:
-    """Unpack sagefix's wheels into a folder, each compared; return the manifest and its SHA-256."""
+    """Compare every file of the kit and unpack sagefix's wheels; return the manifest and its SHA-256."""
     again = "Copy it again, and compare its SHA-256 with what `sagefix kit` printed."
     try:
         with tarfile.open(kit, "r:") as archive:
@@ -45,20 +45,21 @@ def take(kit: Path, folder: Path) -> tuple[dict[str, object], str]:
                 fail(f"{kit} is not a kit: it does not begin with kit.json.")
             data = stream.read()
             manifest = json.loads(data)
-            wanted = {each["path"]: each["sha256"] for each in manifest["files"] if each["kind"] == "sagefix"}
-            for member in archive:
-                digest = wanted.pop(member.name, None)
-                if digest is None:
-                    continue
-                found = archive.extractfile(member) if member.isreg() else None
-                content = found.read() if found else b""
-                if hashlib.sha256(content).hexdigest() != digest:
+            wanted = {each["path"]: each for each in manifest["files"]}
+            while (member := archive.next()) is not None:
+                entry = wanted.pop(member.name, None)
+                found = archive.extractfile(member) if entry and member.isreg() else None
+                if entry is None or found is None:
+                    fail(f"The kit {kit} is damaged: its manifest does not list {member.name!r}.", again)
+                content = found.read()
+                if hashlib.sha256(content).hexdigest() != entry["sha256"]:
                     fail(
                         f"The kit {kit} is damaged: {member.name} has another SHA-256 than its manifest says.",
                         again,
                     )
-                # The name alone: whatever the path says, it stays in the folder.
-                (folder / Path(member.name).name).write_bytes(content)
+                if entry["kind"] == "sagefix":
+                    # The name alone: whatever the path says, it stays in the folder.
+                    (folder / Path(member.name).name).write_bytes(content)
             if wanted:
                 fail(f"The kit {kit} is damaged: it lacks {min(wanted)}.", again)
     except (OSError, tarfile.TarError, EOFError, ValueError, KeyError, TypeError) as error:

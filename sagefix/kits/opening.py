@@ -114,29 +114,29 @@ def _take(file: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, entry: 
 @contextmanager
 def _archive(file: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(file, "r:") as archive:
-            yield archive
+        archive = tarfile.open(file, "r:")  # noqa: SIM115 - closed below; only its opening has these errors
     except FileNotFoundError as error:
-        if error.filename != str(file):
-            raise
         raise KitError(f"There is no {file}.", hint="`sagefix kit` writes one.") from error
-    except (tarfile.TarError, EOFError) as error:
-        raise _damaged(file, str(error) or "it cannot be read as a tar archive") from error
     except IsADirectoryError as error:
         raise KitError(f"{file} is a folder.", hint="Name the file that `sagefix kit` wrote.") from error
-    except PermissionError as error:
-        if error.filename != str(file):
-            raise
-        raise KitError(f"{file} cannot be read: {error.strerror}.", hint="Change its permissions.") from error
+    except OSError as error:
+        raise KitError(
+            f"{file} cannot be read: {error.strerror or error}.", hint="Check its permissions."
+        ) from error
+    except tarfile.TarError as error:
+        raise _no_kit(file) from error
+    try:
+        with archive:
+            yield archive
+    except (tarfile.TarError, EOFError) as error:
+        raise _damaged(file, str(error) or "it cannot be read as a tar archive") from error
 
 
 def _manifest(file: Path, archive: tarfile.TarFile) -> Manifest:
     """Read the first member and make sure that every path in it stays in its folder."""
     first = archive.next()
     if first is None or first.name != MANIFEST or not first.isreg() or first.size > _LARGEST_MANIFEST:
-        raise KitError(
-            f"{file} is not a kit: it does not begin with {MANIFEST}.", hint="`sagefix kit` writes one."
-        )
+        raise _no_kit(file)
     stream = archive.extractfile(first)
     assert stream is not None
     data = stream.read()
@@ -166,3 +166,9 @@ class _Versioned(msgspec.Struct):
 
 def _damaged(file: Path, why: str) -> KitError:
     return KitError(f"The kit {file} is damaged: {why}.", hint=_AGAIN)
+
+
+def _no_kit(file: Path) -> KitError:
+    return KitError(
+        f"{file} is not a kit: it does not begin with {MANIFEST}.", hint="`sagefix kit` writes one."
+    )

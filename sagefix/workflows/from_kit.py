@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from sagefix.errors import KitError, UsageError
+from sagefix.errors import KitError, NoWheelError, UsageError
 from sagefix.kits.opening import Opened, opened
 from sagefix.pins.load import load_pin
 from sagefix.pins.refs import resolve_ref
@@ -33,23 +33,27 @@ def using_kit(request: Request) -> Iterator[tuple[Request, Opened]]:
                 f"{kit.file} is a kit of the pin {manifest.pin}, not of {request.pin}.",
                 hint="Leave --pin out, or name the kit of that pin.",
             )
-        asked = resolve_ref(load_pin(manifest.pin), request.ref) if request.ref else None
-        if asked is not None and asked.commit != manifest.commit:
+        pin = load_pin(manifest.pin)
+        known = resolve_ref(pin, request.ref) if request.ref else None
+        asked = known.commit if known else (request.ref or manifest.commit)
+        if asked not in (manifest.commit, manifest.ref):
             raise KitError(
                 f"{kit.file} holds {manifest.project} at {manifest.commit[:7]}, not {request.ref}.",
                 hint=f"Leave --ref out, or make a kit with --ref {request.ref}.",
             )
-        own = load_pin(manifest.pin).source.commit == manifest.commit
-        yield (
-            replace(
-                request,
-                pin=manifest.pin,
-                ref=request.ref or (None if own else manifest.commit),
-                source=kit.source,
-                offline=True,
-            ),
-            kit,
+        own = pin.source.commit == manifest.commit
+        served_by = replace(
+            request,
+            pin=manifest.pin,
+            ref=None if own else manifest.commit,
+            source=kit.source,
+            offline=True,
         )
+        try:
+            yield served_by, kit
+        except NoWheelError as error:
+            error.hint = "Make a kit with a wheel for this Python, torch and GPU, or let it compile."
+            raise
 
 
 @contextmanager

@@ -149,9 +149,10 @@ def _choose(wanted: KitRequest, pin: Pin, revision: Revision, wheelhouse: Wheelh
             warn(f"{facts.filename} failed the {failed_somewhere(facts.proofs)}; it is left out.")
             chosen.remove(facts)
     if not chosen:
-        there = f"; it has {', '.join(facts.filename for facts in entries[:5])}" if entries else ""
+        there = ", ".join(facts.filename for facts in entries[:5]) or "none of this project"
         raise NoWheelError(
-            f"{wheelhouse.path} has no wheel of {pin.project} at {revision.commit[:7]} that is asked for{there}.",
+            f"No wheel in {wheelhouse.path} is one of {pin.project} at {revision.commit[:7]} as it is asked for. "
+            f"There: {there}.",
             hint="Build it with `sagefix build` or `sagefix prebuild`, or take the source alone with --source-only.",
         )
     for facts in chosen:
