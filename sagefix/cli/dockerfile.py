@@ -35,7 +35,18 @@ def dockerfile(
             show_default=False,
         ),
     ] = None,
-    python: Annotated[str, typer.Option("--python", "-p", help="The Python of the image.")] = "3.12",
+    python: Annotated[
+        str | None,
+        typer.Option("--python", "-p", help="The Python of the image. Default: 3.12.", show_default=False),
+    ] = None,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(
+            "--wheel",
+            help="Take this wheel, with the statement and the proofs beside it, in place of a build.",
+            show_default=False,
+        ),
+    ] = None,
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
     base: Annotated[
@@ -81,7 +92,8 @@ def dockerfile(
             ImageRequest(
                 pin=pin,
                 ref=ref,
-                python=python,
+                python=python or "",
+                wheel=wheel,
                 torch=torch,
                 archs=tuple(arch or ()),
                 base=base,

@@ -22,8 +22,10 @@ from sagefix.pins.refs import refuse_known_bad, resolve_ref
 from sagefix.settings import manifests_dir, shipped_manifests
 from sagefix.targets.environments import read_spec
 from sagefix.wheels.own import own_filename, write_own_wheel
+from sagefix.workflows.image_wheel import copy_beside, described, travelling
 from sagefix.workflows.matrix import Choice, cells
 
+PYTHON = "3.12"
 OLDEST = (3, 10)
 """The oldest Python that runs sagefix, which stands in the image."""
 _TEMPLATE = "docker/Dockerfile.jinja"
@@ -39,15 +41,17 @@ _IMAGE = re.compile(
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the image has to hold; ``archs`` are in the form of ``--arch``.
 
+    ``python`` is a version (empty: that of ``wheel``, else 3.12). ``wheel`` is one at hand, in place of a build.
     ``newest`` is the day whose packages are the newest that the image takes (``2026-11-20``; ``""``: today,
     ``none``: any).
     """
 
     pin: str = "sageattention"
     ref: str | None = None
-    python: str = "3.12"
+    python: str = ""
     torch: str | None = None
     archs: tuple[str, ...] = ()
+    wheel: Path | None = None
     base: str | None = None
     newest: str = ""
 
@@ -87,6 +91,8 @@ def write_dockerfile(request: ImageRequest, output: Path | None, *, force: bool 
     if output is None:
         return made
     write_own_wheel(output.parent)
+    if request.wheel is not None:
+        copy_beside(request.wheel, output.parent)
     write_text(output, made.text)
     return msgspec.structs.replace(made, file=str(output))
 
@@ -100,7 +106,12 @@ def make_dockerfile(request: ImageRequest) -> Dockerfile:
         )
     pin, images = load_pin(request.pin), load_images()
     revision = _revision(pin, request.ref)
-    cell = _cell(pin, revision, request)
+    taken: tuple[Path, ...] = ()
+    if (wheel := request.wheel) is not None:
+        request = described(request, wheel, pin, revision.commit)
+        taken = travelling(wheel)
+    context = (own_filename(), *(path.name for path in taken))
+    cell = _cell(pin, revision, msgspec.structs.replace(request, python=request.python or PYTHON))
     archs = parse_archs(cell.archs) if cell.archs else ()
     refuse_known_bad(pin, revision, archs, False)
     base, has_python = _base(request.base or images.base.format(python=cell.python), cell.python)
@@ -133,19 +144,19 @@ def make_dockerfile(request: ImageRequest) -> Dockerfile:
             "base": base,
             "has_python": has_python,
             "own": own_filename(),
-            "files": [own_filename()],
+            "files": context,
             "build_apt": list(images.build.cuda if pin.device == "cuda" else images.build.cpu),
             "runtime_apt": sorted(apt),
             "reasons": [row.reason for row in needs],
             "newest": newest,
-            "wheel": "",
-            "taken": [],
+            "wheel": taken[0].name if taken else "",
+            "taken": [path.name for path in taken],
         },
     )
     return Dockerfile(
         text=text,
         file="",
-        context=(own_filename(),),
+        context=context,
         base=base,
         commit=revision.commit,
         archs=tuple(str(arch) for arch in archs),

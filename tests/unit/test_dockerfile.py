@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import LABEL, make_wheel
 
-from sagefix.errors import KnownBadError, NoWheelError, PinError, UsageError
+from sagefix.errors import KnownBadError, NoWheelError, PinError, UsageError, WheelError
 from sagefix.wheels.archive import read_wheel
 from sagefix.workflows.dockerfile import ImageRequest, is_ours, make_dockerfile, write_dockerfile
 
@@ -166,6 +167,41 @@ def test_it_is_written_with_all_that_a_build_needs(tmp_path: Path) -> None:
     assert "sagefix/guest/probe.py" in wheel.members
     # Again, over its own.
     assert write_dockerfile(DEMO, tmp_path / "image").file == made.file
+
+
+def test_a_wheel_at_hand_stands_in_for_the_build(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "kept", version=f"2.2.0+{LABEL}", tag="cp312-cp312-linux_x86_64")
+    (tmp_path / "kept" / f"{wheel.name}.proofs.json").write_text("{}")
+    made = write_dockerfile(ImageRequest(wheel=wheel), tmp_path / "image" / "Dockerfile")
+    assert (made.python, made.torch, made.archs) == ("3.12", "2.11", ("9.0",))
+    assert sorted(path.name for path in (tmp_path / "image").iterdir()) == sorted(
+        [*made.context, "Dockerfile"]
+    )
+    assert f"{wheel.name}.proofs.json" in made.context
+    build = _stage(made.text, "build")
+    assert f"COPY {wheel.name} {wheel.name}.proofs.json ./" in build
+    assert "wheelhouse add" in build
+    assert "sagefix build" not in build
+    assert "g++" not in made.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"python": "3.11"}, UsageError),
+        ({"torch": "2.12"}, UsageError),
+        ({"archs": ("8.0",)}, UsageError),
+        ({"pin": "demo"}, WheelError),
+        ({"ref": "d1a57a5"}, WheelError),
+        ({"wheel": Path("nowhere.whl")}, WheelError),
+    ],
+)
+def test_a_wheel_for_something_else_is_refused(
+    tmp_path: Path, changes: dict[str, object], error: type[Exception]
+) -> None:
+    wheel = make_wheel(tmp_path, version=f"2.2.0+{LABEL}", tag="cp312-cp312-linux_x86_64")
+    with pytest.raises(error):
+        make_dockerfile(_with(ImageRequest(wheel=wheel), **changes))
 
 
 @pytest.mark.parametrize("end", ["", "# mine\n"])
