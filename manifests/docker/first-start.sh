@@ -48,7 +48,11 @@ verify() {
   fi
   if ! mkdir -p "$state" 2>/dev/null || ! fresh=$(mktemp "$state/.verifying-XXXXXX" 2>/dev/null); then
     say "$state is not writable: what is found here will not be kept."
-    fresh=$(mktemp 2>/dev/null) || { say "the numbers of $pin were NOT verified: nothing can be written."; return; }
+    if ! fresh=$(mktemp 2>/dev/null) || ! SAGEFIX_CACHE_DIR=$(mktemp -d 2>/dev/null); then
+      say "the numbers of $pin were NOT verified: nothing can be written."
+      return
+    fi
+    export SAGEFIX_CACHE_DIR
     outcome=
   fi
   say "verifying the numbers of $pin, once ..."

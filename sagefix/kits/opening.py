@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,8 @@ _AGAIN = "Copy it again, and compare its SHA-256 with what `sagefix kit` printed
 _UNSAFE = "Do not use it."
 _LARGEST_MANIFEST = 16_000_000
 _BLOCK = 1 << 20
+_PREFIX = "work-"
+_ABANDONED_S = 24 * 3600
 # As on a package index: plain names, no hidden file but the mark of a wheelhouse.
 _PATH = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+!-]*(/[A-Za-z0-9._+-][A-Za-z0-9._+!-]*)*", re.ASCII)
 
@@ -57,15 +61,28 @@ def read_manifest(file: Path) -> Manifest:
 
 
 @contextmanager
+def work_folder(doing: str) -> Iterator[Path]:
+    """Give a folder of the cache that goes away with the block; those that a killed sagefix left go now.
+
+    Raises :class:`~sagefix.errors.DiskError`; ``doing`` completes "cannot ..." in its message.
+    """
+    root = make_cache_dir(cache_dir() / "kits")
+    with disk_errors(root, doing):
+        for left in root.glob(f"{_PREFIX}*"):
+            if left.stat().st_mtime < time.time() - _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=_PREFIX) as name:
+            yield Path(name)
+
+
+@contextmanager
 def opened(file: Path) -> Iterator[Opened]:
     """Unpack a kit into a folder of the cache that goes away with the block.
 
     Raises :class:`KitError`: not a kit, of a newer sagefix, damaged, or with anything in it that its manifest does not
     list. :class:`~sagefix.errors.DiskError`.
     """
-    root = make_cache_dir(cache_dir() / "kits")
-    with disk_errors(root, "unpack the kit"), tempfile.TemporaryDirectory(dir=root, prefix="open-") as name:
-        folder = Path(name)
+    with work_folder("unpack the kit") as folder:
         with _archive(file) as archive, task(f"Checking {file.name}", unit="bytes") as running:
             manifest = _manifest(file, archive)
             listed = {entry.path: entry for entry in manifest.files}

@@ -248,7 +248,7 @@ def _newest(told: str) -> str:
     """Return the day as ``2026-11-20``; of today's packages a build at another time may find newer ones."""
     if told == "none":
         # uv knows no word for it; a day that does not come is one.
-        return "9999-12-31"
+        return "2999-12-31"
     if told:
         try:
             return date.fromisoformat(told).isoformat()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,16 +10,16 @@ import msgspec
 from sagefix import __version__
 from sagefix.archs import parse_archs, sort_archs
 from sagefix.errors import KitError, NoWheelError, UsageError, VerificationError
-from sagefix.files import disk_errors, make_cache_dir, sha256_file
+from sagefix.files import sha256_file
 from sagefix.kits.contents import program, start, wheels
 from sagefix.kits.model import PROGRAMS, SOURCE, Host, Manifest
-from sagefix.kits.opening import read_manifest
+from sagefix.kits.opening import read_manifest, work_folder
 from sagefix.kits.packing import Packed, write_kit
 from sagefix.kits.programs import fetch_programs, here
 from sagefix.pins.load import load_pin
 from sagefix.pins.model import Pin, Revision
 from sagefix.progress import note, task, warn
-from sagefix.settings import cache_dir, manifests_dir, shipped_manifests
+from sagefix.settings import manifests_dir, shipped_manifests
 from sagefix.source.fetch import write_bundle
 from sagefix.wheelhouse.fitting import archs_of
 from sagefix.wheelhouse.proving import failed_somewhere
@@ -83,9 +82,7 @@ def make_kit(wanted: KitRequest, output: Path | None) -> Kit:
     wheelhouse = open_wheelhouse(request.wheelhouse, create=False)
     chosen = [] if wanted.source_only else _choose(wanted, pin, revision, wheelhouse)
     hosts = _hosts(wanted, chosen)
-    root = make_cache_dir(cache_dir() / "kits")
-    with disk_errors(root, "make the kit"), tempfile.TemporaryDirectory(dir=root, prefix="make-") as name:
-        folder = Path(name)
+    with work_folder("make the kit") as folder:
         bundle = folder / f"{pin.name}.bundle"
         write_bundle(
             pin, revision.commit, revision.tree, bundle, origin=request.source, offline=request.offline

@@ -49,8 +49,11 @@ def test_the_first_start_verifies_the_second_relies_on_it(
     assert "are proven already" in capfd.readouterr().err
 
     # A start that finds nothing writable says so and goes on.
-    assert machine.start(image, "true", SAGEFIX_STATE="/proc/nowhere") == 0
-    assert "will not be kept" in capfd.readouterr().err
+    nowhere = {"SAGEFIX_STATE": "/proc/nowhere", "SAGEFIX_CACHE_DIR": "/proc/nowhere/cache"}
+    assert machine.start(image, "true", **nowhere) == 0
+    err = capfd.readouterr().err
+    assert "will not be kept" in err
+    assert "the numbers of demo are right" in err
     # What cannot be verified is told, and the command runs.
     assert machine.start(image, "echo", "ran", SAGEFIX_STATE="/tmp/other", SAGEFIX_PYTHON="/nowhere") == 0
     out, err = capfd.readouterr()

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from support import LABEL, make_wheel
 
+from sagefix.cli.app import main
 from sagefix.errors import KnownBadError, NoWheelError, PinError, UsageError, WheelError
 from sagefix.wheels.archive import read_wheel
 from sagefix.workflows.dockerfile import ImageRequest, is_ours, make_dockerfile, write_dockerfile
@@ -215,3 +217,14 @@ def test_what_sagefix_did_not_write_or_was_changed_stays(tmp_path: Path, end: st
     assert [path.name for path in tmp_path.iterdir()] == ["Dockerfile"]
     write_dockerfile(DEMO, file, force=True)
     assert is_ours(file.read_text())
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_without_output_the_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str], json: bool) -> None:
+    words = ["dockerfile", "--pin", "demo", "--exclude-newer", "2026-11-20", *(["--json"] if json else [])]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    text = make_dockerfile(_with(DEMO, python="")).text
+    assert (msgspec.json.decode(out)["result"]["text"] if json else out) == text
