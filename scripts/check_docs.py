@@ -46,7 +46,12 @@ def problems(root: Path) -> list[str]:
     python = (
         path for folder in ("sagefix", "tests/gpu", "benchmarks") for path in (root / folder).rglob("*.py")
     )
-    code = code_variables(_read(python), _read((root / "scripts").glob("*.sh")))
+    shell = (
+        path
+        for folder in ("scripts", "manifests/docker", "manifests/kit")
+        for path in (root / folder).glob("*.sh")
+    )
+    code = code_variables(_read(python), _read(shell))
     wrong = []
     for page, text in texts.items():
         wrong += check_commands(page, text, tree, targets)

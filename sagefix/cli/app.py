@@ -15,11 +15,13 @@ from sagefix.cli import (
     bench,
     bisect,
     build,
+    dockerfile,
     doctor,
     environments,
     explain,
     gather,
     install,
+    kit,
     lock,
     matrix,
     outdated,
@@ -81,6 +83,8 @@ matrix.register(app)
 prebuild.register(app)
 bisect.register(app)
 gather.register(app)
+dockerfile.register(app)
+kit.register(app)
 rebuild.register(app)
 app.add_typer(pins.app, name="pins")
 app.add_typer(source.app, name="source")

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
+    context: typer.Context,
     python: options.Python = None,
     arch: options.ArchList = None,
     torch: options.Torch = None,
@@ -30,6 +31,7 @@ def build(
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
     source: options.Source = None,
+    kit: options.Kit = None,
     wheelhouse: options.WheelhousePath = None,
     output: Annotated[
         Path | None,
@@ -62,10 +64,11 @@ def build(
 
         from sagefix.workflows.build import build as run_build
         from sagefix.workflows.build import copy_out
+        from sagefix.workflows.from_kit import served
         from sagefix.workflows.situation import Request, open_wheelhouse, survey
 
         request = Request(
-            pin=pin,
+            pin=options.pin_of(context, pin, kit),
             ref=ref,
             source=source,
             python=python,
@@ -79,14 +82,16 @@ def build(
             manylinux=manylinux,
             object_cache=object_cache,
             platform=platform,
+            kit=kit,
         )
-        made = run_build(
-            survey(request),
-            open_wheelhouse(wheelhouse, create=True),
-            source=source,
-            offline=offline,
-            rebuild=rebuild,
-        )
+        with served(request) as asked:
+            made = run_build(
+                survey(asked),
+                open_wheelhouse(wheelhouse, create=True),
+                source=asked.source,
+                offline=asked.offline,
+                rebuild=rebuild,
+            )
         copied = copy_out(made.wheel, output) if output else None
         outcome.result(
             {**structs.asdict(made), "copied": copied}, lambda console: render(console, made, copied)

@@ -41,12 +41,14 @@ def register(app: typer.Typer) -> None:
 
 
 def install(
+    context: typer.Context,
     python: options.Python = None,
     arch: options.ArchList = None,
     cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
     ref: options.Ref = None,
     source: options.Source = None,
+    kit: options.Kit = None,
     wheelhouse: options.WheelhousePath = None,
     index: options.Index = None,
     verify: Annotated[
@@ -97,7 +99,7 @@ def install(
 
         installed = run_install(
             Request(
-                pin=pin,
+                pin=options.pin_of(context, pin, kit),
                 ref=ref,
                 source=source,
                 python=python,
@@ -109,6 +111,7 @@ def install(
                 fixes=not no_fixes,
                 cuda=cuda,
                 object_cache=object_cache,
+                kit=kit,
             ),
             InstallOptions(
                 no_build=no_build,

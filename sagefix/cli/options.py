@@ -95,6 +95,14 @@ Index = Annotated[
         show_default=False,
     ),
 ]
+Kit = Annotated[
+    str | None,
+    typer.Option(
+        "--kit",
+        help="Use this file of `sagefix kit` and nothing else: no network, no other wheels, no other source.",
+        show_default=False,
+    ),
+]
 Offline = Annotated[bool, typer.Option("--offline", envvar="SAGEFIX_OFFLINE", help="Use no network.")]
 AllowKnownBad = Annotated[
     bool, typer.Option("--allow-known-bad", help="Go on with a commit that is known to be broken.")
@@ -121,3 +129,9 @@ def require_names(names: list[str] | None, everything: bool) -> None:
         raise UsageError(
             "Name what to remove, or give --all." if not names else "Give names or --all, not both."
         )
+
+
+def pin_of(context: typer.Context, pin: str, kit: str | None) -> str:
+    """Return the pin that was asked for; empty when nobody named one and a kit says which it is."""
+    source = context.get_parameter_source("pin")
+    return "" if kit and source is not None and source.name == "DEFAULT" else pin

@@ -75,15 +75,16 @@ def no_wheel(decisions: tuple[Decision, ...], *, require_proof: bool) -> NoWheel
         what = "No wheel at hand fits, and --no-build forbids to build one."
         hint = "Leave --no-build out, or name an index that has it with --index URL."
     return NoWheelError(
-        f"{what} {_refusals(decisions)}",
+        f"{what} {refusals(decisions)}",
         hint=hint,
         details={"decisions": msgspec.to_builtins(decisions, enc_hook=str)},
     )
 
 
-def _refusals(decisions: tuple[Decision, ...]) -> str:
+def refusals(decisions: tuple[Decision, ...]) -> str:
+    """Say of each wheel why it does not fit; of many, the nearest misses."""
     if not decisions:
-        return "There is none of this project in the wheelhouse or on the indexes."
+        return "There is none of this project at hand."
     shown = [f"{decision.facts.filename}: {'; '.join(decision.reasons)}" for decision in decisions[:5]]
     more = f" (and {len(decisions) - 5} more)" if len(decisions) > 5 else ""
     return "Refused: " + " | ".join(shown) + more

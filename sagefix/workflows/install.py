@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -20,12 +20,15 @@ from sagefix.wheelhouse.model import Decision
 from sagefix.wheelhouse.proving import CPU, named
 from sagefix.wheelhouse.store import Wheelhouse
 from sagefix.wheels.model import Facts, Proof
-from sagefix.workflows.candidates import best, decide, no_wheel, take_in
+from sagefix.workflows.candidates import best, decide, no_wheel, refusals, take_in
 from sagefix.workflows.dry_run import plan_install
 from sagefix.workflows.installed import Clock, Installed, InstallOptions
 from sagefix.workflows.proofs import keep_proof, proven_by, relied_on
 from sagefix.workflows.reach import Reach, reach
 from sagefix.workflows.situation import Request, Situation, open_wheelhouse, survey
+
+if TYPE_CHECKING:
+    from sagefix.kits.opening import Opened
 
 __all__ = ["InstallOptions", "Installed", "install"]
 
@@ -33,11 +36,22 @@ __all__ = ["InstallOptions", "Installed", "install"]
 def install(request: Request, options: InstallOptions) -> Installed:
     """Install the pinned commit into the target and verify it.
 
+    With ``request.kit`` the wheels are those of a kit, and the source is its bundle.
+
     Raises what :func:`~sagefix.workflows.situation.survey` and :func:`~sagefix.workflows.build.build` raise;
     :class:`NoWheelError` with ``no_build`` or ``require_proof``; :class:`GpuError` for a level that cannot be
     reached here; :class:`WheelhouseError` when the wheel is not what was kept; :class:`InstallError`;
-    :class:`VerificationError` after what was installed before was put back.
+    :class:`VerificationError` after what was installed before was put back; :class:`KitError`.
     """
+    if request.kit is None:
+        return _install(request, options, None)
+    from sagefix.workflows.from_kit import shown, using_kit
+
+    with using_kit(request) as (inside, kit):
+        return shown(_install(inside, options, kit), kit)
+
+
+def _install(request: Request, options: InstallOptions, kit: Opened | None) -> Installed:
     if options.require_proof and options.rebuild:
         raise UsageError("--require-proof and --rebuild exclude each other: what was just built is unproven.")
     clock = Clock()
@@ -46,14 +60,15 @@ def install(request: Request, options: InstallOptions) -> Installed:
     require_writable(target.interpreter, break_system=options.break_system)
     installer = choose_installer(target.interpreter, options.installer)
     wheelhouse = open_wheelhouse(request.wheelhouse, create=not options.dry_run)
-    decisions = decide(situation, request, wheelhouse, require_proof=options.require_proof)
+    at_hand = wheelhouse if kit is None else Wheelhouse.open(kit.wheels, create=False)
+    decisions = decide(situation, request, at_hand, require_proof=options.require_proof)
     clock.lap("choose")
     if options.dry_run:
         return plan_install(situation, options, installer, wheelhouse, decisions, clock)
     reached = reach(options.verify, situation.pin, situation.target)
     if reached.why and reached.level is not None:
         note(f"Nothing will prove the numbers: {reached.why}. Verifying at level {reached.level}.")
-    made = _obtain(situation, request, options, wheelhouse, decisions)
+    made = _obtain(situation, request, options, wheelhouse, decisions, kit)
     clock.lap("build" if made.compiled else "fetch")
     stash = Stash(situation.target.interpreter, situation.pin.project)
     with stash.locked():
@@ -66,15 +81,20 @@ def _obtain(
     options: InstallOptions,
     wheelhouse: Wheelhouse,
     decisions: tuple[Decision, ...],
+    kit: Opened | None,
 ) -> _Obtained:
     """Return the best wheel at hand, else build it."""
     if not options.rebuild and (chosen := best(decisions)) is not None:
         facts = chosen.facts
         if "://" in facts.where:
             facts = take_in(wheelhouse, facts, situation, require_proof=options.require_proof)
+        elif kit is not None:
+            facts = wheelhouse.add(Path(facts.where), replace=True)
         return _Obtained(wheel=facts)
     if options.no_build or options.require_proof:
         raise no_wheel(decisions, require_proof=options.require_proof)
+    if kit is not None and not options.rebuild:
+        note(f"No wheel of the kit fits, so its source is compiled. {refusals(decisions)}")
     # A build needs half of sagefix, an install from the wheelhouse none of that: a third of its start.
     from sagefix.workflows.build import build
 

@@ -30,7 +30,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     ``cuda`` is ``auto``, ``system``, ``pypi`` or the folder of a toolkit. ``torch`` is a version, and
     ``python`` then one too: the target is made (see :mod:`sagefix.targets.environments`). ``object_cache`` is
     ``auto``, ``off`` or the path of an sccache. ``platform`` is that of the target (``linux_aarch64``); one that is
-    not this machine's is described (see :mod:`sagefix.targets.cross.described`).
+    not this machine's is described (see :mod:`sagefix.targets.cross.described`). ``kit`` is a file that
+    ``sagefix kit`` wrote: nothing else is used then, and an empty ``pin`` means that of the kit.
     """
 
     pin: str = "sageattention"
@@ -48,6 +49,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     manylinux: bool = False
     object_cache: str = "auto"
     platform: str | None = None
+    kit: str | None = None
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
