@@ -175,7 +175,8 @@ class PrebuildError(SagefixError):
 
 
 class UnexplainedError(SagefixError):
-    """``explain`` found nothing it knows in a log or an error text; its report is there to be pasted."""
+    """``explain`` found nothing it knows in a log or an error text (its report is there to be pasted); or
+    ``comfyui log`` nothing that tells which attention ran."""
 
     exit_code = 22
     name = "unexplained"
@@ -199,6 +200,13 @@ class BisectError(SagefixError):
 
     exit_code = 24
     name = "bisect"
+
+
+class ComfyUIError(SagefixError):
+    """``comfyui``: a workflow file cannot be read or edited, or ``check`` or ``log`` found something wrong."""
+
+    exit_code = 26
+    name = "comfyui"
 
 
 class InterruptedByUser(SagefixError):  # noqa: N818 - the field says "interrupted", not "interrupt error"
