@@ -94,7 +94,7 @@ def plan_edit(
 ) -> Edit:
     """Work out what a file becomes; nothing is written. ``nodes`` narrows it to nodes of these ids.
 
-    Raises :class:`ComfyUIError` when the file has no field of the kind that was asked for, or lacks a node of ``nodes``.
+    Raises :class:`ComfyUIError` when the file has no field of the kind that was asked for, or not a node of ``nodes``.
     """
     only = set(nodes)
     if missing := only - {node.id for node in workflow.nodes}:

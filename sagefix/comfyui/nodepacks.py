@@ -179,32 +179,27 @@ def _v1_inputs(table: ast.Dict, names: dict[str, Any]) -> Iterator[Input]:
 
 
 def _v1_input(name: str, value: ast.expr, names: dict[str, Any]) -> Input:
+    unknown = Input(name=name, kind="unknown")
     if not isinstance(value, ast.Tuple) or not value.elts:
-        return Input(name=name, kind="unknown")
-    extra = value.elts[1] if len(value.elts) > 1 else None
-    options = _keywords(extra, names) if extra is not None else {}
-    if options is None:
-        return Input(name=name, kind="unknown")
-    if options.get("forceInput"):
-        return Input(name=name, kind="socket")
+        return unknown
+    extra = _keywords(value.elts[1], names) if len(value.elts) > 1 else {}
+    if extra is None:
+        return unknown
     kind = _plain(value.elts[0], names)
+    second = bool(extra.get("control_after_generate"))
+    options: Any = None
+    if extra.get("forceInput") or (isinstance(kind, str) and kind not in _WIDGETS):
+        return Input(name=name, kind="socket")
     if isinstance(kind, str):
-        if kind not in _WIDGETS:
-            return Input(name=name, kind="socket")
-        listed = options.get("options")
-        second = bool(options.get("control_after_generate")) or (kind == "INT" and name in _SEEDS)
-        return Input(
-            name=name,
-            kind="widget",
-            options=tuple(listed) if isinstance(listed, list) else None,
-            second=second,
-        )
-    if isinstance(kind, list):
-        second = bool(options.get("control_after_generate"))
-        return Input(name=name, kind="widget", options=tuple(kind), second=second)
-    if _is_list(value.elts[0]):
-        return Input(name=name, kind="widget", second=bool(options.get("control_after_generate")))
-    return Input(name=name, kind="unknown")
+        options = extra.get("options")
+        second = second or (kind == "INT" and name in _SEEDS)
+    elif isinstance(kind, list):
+        options = kind
+    elif not _is_list(value.elts[0]):
+        return unknown
+    return Input(
+        name=name, kind="widget", options=tuple(options) if isinstance(options, list) else None, second=second
+    )
 
 
 def _keywords(extra: ast.expr, names: dict[str, Any]) -> dict[str, Any] | None:

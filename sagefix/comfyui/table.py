@@ -1,4 +1,4 @@
-"""What is known about ComfyUI's nodes, arguments and console: the types and the loading of ``manifests/comfyui.toml``."""
+"""What is known of ComfyUI's nodes, arguments and console: types and loading of ``manifests/comfyui.toml``."""
 
 from __future__ import annotations
 
