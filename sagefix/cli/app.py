@@ -15,6 +15,7 @@ from sagefix.cli import (
     bench,
     bisect,
     build,
+    comfyui,
     doctor,
     environments,
     explain,
@@ -78,6 +79,7 @@ prebuild.register(app)
 bisect.register(app)
 gather.register(app)
 rebuild.register(app)
+app.add_typer(comfyui.app, name="comfyui")
 app.add_typer(pins.app, name="pins")
 app.add_typer(source.app, name="source")
 app.add_typer(wheelhouse.app, name="wheelhouse")

@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     arch: options.ArchList = None,
     torch: options.Torch = None,
     cuda: options.Cuda = "auto",
@@ -67,7 +69,7 @@ def build(
             pin=pin,
             ref=ref,
             source=source,
-            python=python,
+            python=options.target(context, python, comfyui),
             arch=arch,
             wheelhouse=wheelhouse,
             offline=offline,

@@ -41,7 +41,9 @@ def register(app: typer.Typer) -> None:
 
 
 def install(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     arch: options.ArchList = None,
     cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
@@ -108,7 +110,7 @@ def install(
                 pin=pin,
                 ref=ref,
                 source=source,
-                python=python,
+                python=options.target(context, python, comfyui),
                 arch=arch,
                 wheelhouse=wheelhouse,
                 index=tuple(index or ()),

@@ -23,7 +23,9 @@ app = typer.Typer(
 
 @app.command("show", epilog="Example: sagefix toolchain show --python .venv --arch 9.0")
 def show(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     torch: options.Torch = None,
     arch: options.ArchList = None,
     cuda: options.Cuda = "auto",
@@ -40,14 +42,24 @@ def show(
         from sagefix.workflows.toolchain import show as run_show
 
         shown = run_show(
-            Request(pin=pin, ref=ref, python=python, torch=torch, arch=arch, cuda=cuda, offline=offline)
+            Request(
+                pin=pin,
+                ref=ref,
+                python=options.target(context, python, comfyui),
+                torch=torch,
+                arch=arch,
+                cuda=cuda,
+                offline=offline,
+            )
         )
         outcome.result(shown, lambda console: _draw(console, shown, packages=verbose))
 
 
 @app.command("install", epilog="Example: sagefix toolchain install --python .venv")
 def install(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     torch: options.Torch = None,
     arch: options.ArchList = None,
     pin: options.Pin = "sageattention",
@@ -63,7 +75,14 @@ def install(
         from sagefix.workflows.toolchain import install as run_install
 
         installed = run_install(
-            Request(pin=pin, ref=ref, python=python, torch=torch, arch=arch, offline=offline)
+            Request(
+                pin=pin,
+                ref=ref,
+                python=options.target(context, python, comfyui),
+                torch=torch,
+                arch=arch,
+                offline=offline,
+            )
         )
         outcome.result(installed, lambda console: _draw_installed(console, installed))
 

@@ -34,7 +34,9 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     level: Annotated[
         LevelName,
         typer.Option(
@@ -82,8 +84,15 @@ def verify(
         from sagefix.workflows.situation import Request
         from sagefix.workflows.verify import verify as run_verify
 
+        python = options.target(context, python, comfyui)
         verdict = run_verify(
-            Request(pin=pin, ref=ref, python=python, arch=arch, wheelhouse=wheelhouse),
+            Request(
+                pin=pin,
+                ref=ref,
+                python=python,
+                arch=arch,
+                wheelhouse=wheelhouse,
+            ),
             level.value,
             gpu=gpu,
             skip=[each.value for each in skip or ()],

@@ -146,8 +146,8 @@ def _quiet(told: dict[str, list[Seen]]) -> tuple[Ran, str]:
         )
     if other := told.get("other"):
         return "not chosen", (
-            f"{_upper(other[-1].says)}. A node with an attention of its own (attention_mode of ComfyUI-WanVideoWrapper) prints "
-            "nothing about it: `sagefix comfyui check` reads that from the workflow."
+            f"{_upper(other[-1].says)}. A node with an attention of its own (attention_mode of "
+            "ComfyUI-WanVideoWrapper) prints nothing about it: `sagefix comfyui check` reads that from the workflow."
         )
     return "unknown", "Nothing in this log tells which attention ran."
 

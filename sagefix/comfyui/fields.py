@@ -39,6 +39,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...]
     allowed_by: str
     values: tuple[Value, ...]
+    pack: str
     loads: bool = False
     unreadable: str = ""
     fixed: str = ""
@@ -121,6 +122,7 @@ def _field(
         allowed=allowed,
         allowed_by=pack.named if pack and options is not None else f"the table, for {kind.pack}",
         values=values,
+        pack=kind.pack,
         loads=kind.loads,
         unreadable=unreadable,
         fixed=unreadable or _not_ours(node, choice.field, held),
