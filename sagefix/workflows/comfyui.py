@@ -219,7 +219,7 @@ def _packs(installation: Installation, table: Table, workflows: Sequence[Workflo
         if folder is not None:
             version = pack_version(folder)
             checks.append(
-                Check(name=pack.name, status="ok", found=f"{version or 'of no version'}, in {folder}")
+                Check(name=pack.name, status="ok", found=f"{version or 'it states no version'}, in {folder}")
             )
         elif pack.name in used:
             checks.append(
