@@ -102,7 +102,7 @@ def make_venv(folder: Path) -> Path:
 
 def make_embedded(folder: Path) -> Path:
     """A Python in the layout of ``python_embeded``: its program at the top, under the name it has on Windows."""
-    venv = make_venv(folder.with_name(f".{folder.name}-real"))
+    venv = make_venv(folder.parents[1] / "what-it-is-made-of")
     folder.mkdir()
     # A script, since a link out of its environment would be another Python.
     program = folder / "python.exe"
