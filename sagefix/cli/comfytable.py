@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from sagefix.comfyui.consoles import Console as Log
     from sagefix.comfyui.installations import Installation
-    from sagefix.workflows.comfyui import Checked, Written
+    from sagefix.workflows.comfyui import Written
+    from sagefix.workflows.comfyui_check import Checked
 
 
 def installations(console: Console, found: Sequence[Installation]) -> None:

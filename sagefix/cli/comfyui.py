@@ -79,8 +79,8 @@ def check(
     """Say which nodes choose attention and precision, and whether that fits; exit status 26 if something does not."""
     with running("comfyui check", json=json, quiet=quiet, verbose=verbose) as outcome:
         from sagefix.cli import comfytable
-        from sagefix.workflows.comfyui import check as run_check
-        from sagefix.workflows.comfyui import require_fitting
+        from sagefix.workflows.comfyui_check import check as run_check
+        from sagefix.workflows.comfyui_check import require_fitting
         from sagefix.workflows.situation import Request
 
         python, comfyui = options.one_of(context, python, comfyui)

@@ -17,28 +17,13 @@ from typing import Literal
 import msgspec
 
 from sagefix.comfyui.launching import Launch, find_launches
+from sagefix.comfyui.pythons import BESIDE, Candidate, candidates_of, embedded_in, is_environment
 from sagefix.comfyui.table import Table
 from sagefix.errors import TargetError
-from sagefix.process import find_program
-from sagefix.targets.interpreter import find_python, probe
 
 Kind = Literal["portable", "easy-install", "clone", "desktop"]
-PythonKind = Literal["embedded", "venv", "conda", "active", "system"]
 
-_EMBEDDED = ("python_embeded", "python_embedded")
-_BESIDE = ("venv", ".venv", "env", ".env", "conda", ".conda")
 _VERSION = re.compile(r"""__version__\s*=\s*["']([^"']+)["']""")
-
-
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A Python that an installation may run in. ``reasons`` say what speaks for it or against it."""
-
-    python: str
-    kind: PythonKind
-    version: str
-    torch: str
-    accepted: bool
-    reasons: tuple[str, ...]
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +74,8 @@ def find_installations(
     return tuple(_installation(place, environment) for place in places.values())
 
 
-def the_installation(folder: Path, table: Table) -> Installation:
-    """Return the one installation at a folder, with the one Python that it runs in.
+def the_installation(folder: Path, table: Table, *, python: bool = True) -> Installation:
+    """Return the one installation at a folder; with ``python`` the Python that it runs in has to be clear.
 
     Raises :class:`TargetError`: there is none, there are several, or several Pythons may be the one.
     """
@@ -108,7 +93,7 @@ def the_installation(folder: Path, table: Table) -> Installation:
             hint="Name one of them.",
         )
     (installation,) = found
-    if not installation.python:
+    if python and not installation.python:
         raise _unclear(installation)
     return installation
 
@@ -169,15 +154,15 @@ def _place(folder: Path) -> _Place | None:
     if _is_app(folder):
         # A clone, or the inner folder of a portable one.
         outer = folder.parent
-        if _embedded_in(outer) is not None:
+        if embedded_in(outer) is not None:
             return _Place(outer, _portable_kind(outer), folder, folder)
         return _Place(folder, "clone", folder, folder)
     inner = _app_in(folder)
-    if inner is not None and _embedded_in(folder) is not None:
+    if inner is not None and embedded_in(folder) is not None:
         return _Place(folder, _portable_kind(folder), inner, inner)
     if _is_desktop_base(folder):
         return _Place(folder, "desktop", inner, folder)
-    if inner is not None and any(_is_environment(folder / name) for name in _BESIDE):
+    if inner is not None and any(is_environment(folder / name) for name in BESIDE):
         # A folder with the checkout and its environment side by side.
         return _Place(folder, "clone", inner, inner)
     return None
@@ -192,10 +177,6 @@ def _app_in(folder: Path) -> Path | None:
     return inner if _is_app(inner) else None
 
 
-def _embedded_in(folder: Path) -> Path | None:
-    return next((folder / name for name in _EMBEDDED if (folder / name).is_dir()), None)
-
-
 def _portable_kind(folder: Path) -> Kind:
     # https://github.com/Tavris1/ComfyUI-Easy-Install: the portable layout, with a folder of add-ons.
     easy = any((folder / name).is_dir() for name in ("Add-Ons", "Add-ons", "add-ons"))
@@ -203,22 +184,15 @@ def _portable_kind(folder: Path) -> Kind:
 
 
 def _is_desktop_base(folder: Path) -> bool:
-    return _is_environment(folder / ".venv") and all(
+    return is_environment(folder / ".venv") and all(
         (folder / name).is_dir() for name in ("custom_nodes", "models", "user")
     )
-
-
-def _is_environment(folder: Path) -> bool:
-    return (folder / "pyvenv.cfg").is_file() or (folder / "conda-meta").is_dir()
-
-
-# --- which Python
 
 
 def _installation(place: _Place, env: Mapping[str, str]) -> Installation:
     folders = [place.root, place.base] + ([place.app] if place.app else [])
     launches = find_launches(dict.fromkeys(folders))
-    candidates = _judge(list(_pythons(place, env)), launches)
+    candidates = candidates_of(place.root, place.base, launches, env, machine=place.kind != "desktop")
     accepted = [each for each in candidates if each.accepted]
     return Installation(
         root=str(place.root),
@@ -238,114 +212,3 @@ def _version(app: Path) -> str:
     except OSError:
         return ""
     return found[1] if found else ""
-
-
-def _pythons(place: _Place, env: Mapping[str, str]) -> Iterator[tuple[Path, PythonKind]]:
-    """Yield the Pythons in and beside an installation; those of the machine only when it has none of its own."""
-    seen = False
-    folders: list[tuple[Path, PythonKind]] = []
-    if (embedded := _embedded_in(place.root)) is not None:
-        folders.append((embedded, "embedded"))
-    for folder in dict.fromkeys([place.base, place.root, place.root.parent]):
-        for each in _environments(folder, named=folder == place.root.parent):
-            folders.append((each, "conda" if (each / "conda-meta").is_dir() else "venv"))
-    for folder, kind in dict.fromkeys(folders):
-        try:
-            yield find_python(str(folder)), kind
-            seen = True
-        except TargetError:
-            continue
-    if seen or place.kind == "desktop":
-        return
-    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        if named := env.get(variable):
-            try:
-                yield find_python(named, env), "active"
-            except TargetError:
-                continue
-            return
-    if (system := find_program("python3", env)) is not None:
-        yield system, "system"
-
-
-def _environments(folder: Path, *, named: bool) -> Iterator[Path]:
-    """Yield the environments in a folder; with ``named`` only those whose name says that they belong to it."""
-    try:
-        children = sorted(each for each in folder.iterdir() if each.is_dir())
-    except OSError:
-        return
-    for each in children:
-        if _is_environment(each) and (not named or each.name in _BESIDE):
-            yield each
-
-
-def _judge(found: list[tuple[Path, PythonKind]], launches: tuple[Launch, ...]) -> tuple[Candidate, ...]:
-    """Say of each Python what speaks for it. Of several, one with torch beats those without, and one that the start
-    scripts name beats the others; where these two disagree, or more than one is left, the user has to choose."""
-    asked = [_ask(python, kind, launches, alone=len(found) == 1) for python, kind in found]
-    named = {candidate.python for candidate, by_script in asked if by_script}
-    judged = [candidate for candidate, _ in asked]
-    with_torch = {each.python for each in judged if each.accepted and each.torch}
-    if with_torch:
-        judged = _drop(judged, with_torch | named, "it has no torch")
-    if len(named) == 1 and (named <= with_torch or not with_torch):
-        judged = _drop(judged, named, "the start scripts name another one")
-    return tuple(judged)
-
-
-def _drop(judged: list[Candidate], kept: set[str], reason: str) -> list[Candidate]:
-    return [
-        msgspec.structs.replace(each, accepted=False, reasons=(*each.reasons, reason))
-        if each.accepted and each.python not in kept
-        else each
-        for each in judged
-    ]
-
-
-def _ask(
-    python: Path, kind: PythonKind, launches: tuple[Launch, ...], *, alone: bool
-) -> tuple[Candidate, bool]:
-    scripts = [Path(each.script).name for each in launches if _names(each, python)]
-    reasons = [_found(python, kind), *(f"{name} starts it" for name in scripts)]
-    try:
-        interpreter = probe(python)
-    except TargetError as error:
-        made = Candidate(
-            python=str(python),
-            kind=kind,
-            version="",
-            torch="",
-            accepted=False,
-            reasons=(*reasons, error.message),
-        )
-        return made, False
-    torch = interpreter.torch.version if interpreter.torch else ""
-    reasons.append(f"it has torch {torch}" if torch else "it has no torch" if alone else "")
-    made = Candidate(
-        python=str(python),
-        kind=kind,
-        version=interpreter.version,
-        torch=torch,
-        accepted=True,
-        reasons=tuple(filter(None, reasons)),
-    )
-    return made, bool(scripts)
-
-
-def _found(python: Path, kind: PythonKind) -> str:
-    folder = python.parent.parent if python.parent.name in ("bin", "Scripts") else python.parent
-    return {
-        "embedded": f"{folder.name} comes with the installation",
-        "venv": f"{folder.name} is a virtual environment of it",
-        "conda": f"{folder.name} is a conda environment of it",
-        "active": "it is the active environment, and the installation has none of its own",
-        "system": "it is the python3 on PATH, and the installation has no environment of its own",
-    }[kind]
-
-
-def _names(launch: Launch, python: Path) -> bool:
-    """Tell whether a script names the folder of a Python: ``python_embeded\\python.exe``, ``venv/bin/activate``."""
-    folder = python.parent.parent if python.parent.name in ("bin", "Scripts") else python.parent
-    return (
-        re.search(rf"(?:^|[\s\"'/\\=.]){re.escape(folder.name)}[/\\]", launch.text, re.MULTILINE) is not None
-    )

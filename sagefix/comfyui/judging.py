@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,12 +10,11 @@ from packaging.version import InvalidVersion, Version
 
 from sagefix.checks import NUMBERS, Check, Status
 from sagefix.comfyui.fields import Field, suspects
-from sagefix.comfyui.launching import Launch, Leftovers, contradictions
-from sagefix.comfyui.table import Argument, Meaning, Table, Value
+from sagefix.comfyui.launching import Launch
+from sagefix.comfyui.table import Meaning, Table, Value
 from sagefix.comfyui.workflows import Workflow
-from sagefix.files import human_size
 
-_SAGE = "sageattention"
+SAGE = "sageattention"
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,14 +182,15 @@ def _together(asked: _Question) -> _Answer | None:
 
 def _kernels(asked: _Question) -> _Answer | None:
     build = asked.around.build
-    if asked.meaning.package == _SAGE and build is not None:
-        return _proven(build, asked.around)
+    if asked.meaning.package == SAGE and build is not None:
+        return proven(build, asked.around)
     if asked.meaning.name == "sdpa" and build is not None and not build.broken:
         return "warning", "SageAttention is installed and not used here.", asked.to("sageattn")
     return _as_launched(asked.around) if asked.meaning.name == "comfy" else None
 
 
-def _proven(build: Build, around: Surroundings) -> _Answer:
+def proven(build: Build, around: Surroundings) -> _Answer:
+    """Say what is known of the build that a kernel would come from."""
     if build.broken:
         first = build.broken[0]
         said = f"What is installed ({build.version}) is broken: {first.found}"
@@ -268,7 +268,7 @@ def _set(workflow: Workflow, field: Field, word: str = "...") -> str:
 
 
 def _install(missing: Sequence[str], around: Surroundings, back: str) -> str:
-    if missing == [_SAGE]:
+    if missing == [SAGE]:
         return f"`sagefix install{around.name}`."
     return f"Install {' and '.join(missing)} there, or {back}"
 
@@ -278,77 +278,3 @@ def _older(version: str, least: str) -> bool:
         return Version(version).release < Version(least).release
     except InvalidVersion:
         return False
-
-
-# --- the installation
-
-
-def judge_launch(launch: Launch, table: Table, around: Surroundings) -> Iterator[Check]:
-    """Yield a check for each argument of a start script that chooses attention or precision, or contradicts another."""
-    name = Path(launch.script).name if launch.script else "launch arguments"
-    known = launch.known(table)
-    for clash in contradictions(launch, table):
-        yield Check(
-            name=name,
-            status="failure",
-            found=f"{' and '.join(row.flag for row in clash)} exclude each other: ComfyUI prints its usage and "
-            "does not start.",
-            fix="Leave one of them.",
-            sources=clash[0].sources,
-        )
-    attention = [row for row in known if row.sets == "attention"]
-    floats = [row for row in known if row.sets == "precision"]
-    for row in attention:
-        yield _judge_argument(name, row, floats, table, around)
-    if not attention:
-        left = around.build is not None and not around.build.broken
-        yield Check(
-            name=name,
-            status="warning" if left else "ok",
-            found="No argument chooses attention: ComfyUI's own nodes call torch's"
-            + (", although SageAttention is installed." if left else "."),
-            fix="Add --use-sage-attention behind main.py, unless your workflows choose in their nodes."
-            if left
-            else "",
-        )
-    for row in floats if not attention else ():
-        yield Check(name=name, status="ok", found=f"{row.flag}: {row.says}.", sources=())
-
-
-def _judge_argument(
-    name: str, row: Argument, floats: Iterable[Argument], table: Table, around: Surroundings
-) -> Check:
-    meaning = table.meaning_of(row.means)
-    status: Status = "ok"
-    wrong = fix = ""
-    if around.packages is not None and meaning.package and meaning.package not in around.packages:
-        status, wrong = "failure", f"{meaning.package} is not installed: ComfyUI says so and does not start."
-        fix = (
-            f"`sagefix install{around.name}`." if meaning.package == _SAGE else f"Install {meaning.package}."
-        )
-    elif clash := [each for each in floats if row.means in table.meaning_of(each.means).not_with]:
-        status = "failure"
-        wrong = f"With {clash[0].flag} ({clash[0].says}) each call fails and falls back to torch's attention."
-        fix = f"Leave {clash[0].flag} out."
-    elif meaning.package == _SAGE and around.build is not None:
-        status, wrong, fix = _proven(around.build, around)
-    return Check(
-        name=name,
-        status=status,
-        found=f"{row.flag}: {row.says}. {wrong}".strip(),
-        fix=fix,
-        sources=row.sources if status != "ok" else (),
-    )
-
-
-def judge_leftovers(found: Iterable[Leftovers]) -> Iterator[Check]:
-    """Yield a check for each folder of temporary files that is not empty."""
-    for each in found:
-        yield Check(
-            name="temp",
-            status="warning",
-            found=f"{each.files} files ({human_size(each.size)}) in {each.folder}: ComfyUI is running, or it was "
-            "killed. Previews in there may be of a run with another attention.",
-            fix="ComfyUI empties the folder when it starts; while it does not run, the files can be deleted.",
-            sources=("https://github.com/Comfy-Org/ComfyUI/issues/7739",),
-        )

@@ -10,7 +10,8 @@ from comfyui import graph, loader
 
 from sagefix.checks import Check
 from sagefix.comfyui.fields import find_fields
-from sagefix.comfyui.judging import Build, Surroundings, judge_launch, judge_workflow
+from sagefix.comfyui.judging import Build, Surroundings, judge_workflow
+from sagefix.comfyui.judging_launch import judge_launch
 from sagefix.comfyui.launching import given_launch
 from sagefix.comfyui.table import load_comfyui
 from sagefix.comfyui.workflows import parse_workflow
