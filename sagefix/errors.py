@@ -175,7 +175,8 @@ class PrebuildError(SagefixError):
 
 
 class UnexplainedError(SagefixError):
-    """``explain`` found nothing it knows in a log or an error text; its report is there to be pasted."""
+    """``explain`` found nothing it knows in a log or an error text (its report is there to be pasted); or
+    ``comfyui log`` nothing that tells which attention ran."""
 
     exit_code = 22
     name = "unexplained"
@@ -208,10 +209,17 @@ class OutdatedError(SagefixError):
     name = "outdated"
 
 
+class ComfyUIError(SagefixError):
+    """``comfyui``: a workflow file cannot be read or edited, or ``check`` or ``log`` found something wrong."""
+
+    exit_code = 26
+    name = "comfyui"
+
+
 class KitError(SagefixError):
     """A kit is damaged, is not one, is of another pin, or cannot be made."""
 
-    exit_code = 26
+    exit_code = 27
     name = "kit"
 
 

@@ -59,11 +59,11 @@ def sha256_bytes(data: bytes) -> str:
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def aside(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """Give a temporary path beside ``path``; move it there if the block ends well, remove it if not.
 
     The move is atomic on one file system (POSIX ``rename``), so readers see the old file or the new one.
-    The block may create a file or a folder at the temporary path; a folder replaces nothing.
+    The block may create a file or a folder at the temporary path; a folder replaces nothing. A file gets ``mode``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: some writers (zip, pip) look at it.
@@ -77,7 +77,7 @@ def aside(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_file():
             # mkstemp's files are private; what is kept here is for everybody who can read the folder.
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
         temporary.replace(path)
     finally:
         if temporary.is_dir():
@@ -86,9 +86,9 @@ def aside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically."""
-    with disk_errors(path, f"write {path.name}"), aside(path) as temporary:
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file atomically; ``mode`` is its permissions."""
+    with disk_errors(path, f"write {path.name}"), aside(path, mode=mode) as temporary:
         temporary.write_bytes(data)
 
 

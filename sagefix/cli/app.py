@@ -15,6 +15,7 @@ from sagefix.cli import (
     bench,
     bisect,
     build,
+    comfyui,
     dockerfile,
     doctor,
     environments,
@@ -86,6 +87,7 @@ gather.register(app)
 dockerfile.register(app)
 kit.register(app)
 rebuild.register(app)
+app.add_typer(comfyui.app, name="comfyui")
 app.add_typer(pins.app, name="pins")
 app.add_typer(source.app, name="source")
 app.add_typer(wheelhouse.app, name="wheelhouse")

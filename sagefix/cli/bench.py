@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +92,7 @@ def bench(
         made = run_bench(
             Request(
                 pin=pin,
-                python=python,
+                python=options.target(context, python, comfyui),
                 shapes=tuple(shape or ()),
                 dtypes=tuple(dtype or ()),
                 backends=tuple(backend or ()),

@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bisect(
+    context: typer.Context,
     good: Annotated[
         str, typer.Option("--good", help="A commit, tag or branch that is good.", show_default=False)
     ],
@@ -62,6 +63,7 @@ def bisect(
         ),
     ] = None,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     torch: options.Torch = None,
     cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
@@ -96,7 +98,7 @@ def bisect(
         request = Request(
             pin=pin,
             source=source,
-            python=python,
+            python=options.target(context, python, comfyui),
             arch=arch,
             wheelhouse=wheelhouse,
             offline=offline,

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
 def build(
     context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     arch: options.ArchList = None,
     torch: options.Torch = None,
     platform: options.Platform = None,
@@ -71,7 +72,7 @@ def build(
             pin=options.pin_of(context, pin, kit),
             ref=ref,
             source=source,
-            python=python,
+            python=options.target(context, python, comfyui),
             arch=arch,
             wheelhouse=wheelhouse,
             offline=offline,

@@ -14,7 +14,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     arch: options.ArchList = None,
     cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
@@ -40,7 +42,7 @@ def doctor(
                 pin=pin,
                 ref=ref,
                 source=source,
-                python=python,
+                python=options.target(context, python, comfyui),
                 arch=arch,
                 wheelhouse=wheelhouse,
                 offline=offline,

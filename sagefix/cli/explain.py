@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
+    context: typer.Context,
     log: Annotated[
         str | None,
         typer.Argument(
@@ -33,6 +34,7 @@ def explain(
         ),
     ] = None,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -51,7 +53,7 @@ def explain(
         else:
             path = Path(log).expanduser() if log else newest_log()
             text, name = read_log(path), str(path)
-        found = run_explain(text, name, python)
+        found = run_explain(text, name, options.target(context, python, comfyui))
         outcome.result(found, lambda console: _draw(console, found))
         if not found.explained:
             raise UnexplainedError(

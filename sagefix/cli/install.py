@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
 def install(
     context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     arch: options.ArchList = None,
     cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
@@ -102,7 +103,7 @@ def install(
                 pin=options.pin_of(context, pin, kit),
                 ref=ref,
                 source=source,
-                python=python,
+                python=options.target(context, python, comfyui),
                 arch=arch,
                 wheelhouse=wheelhouse,
                 index=tuple(index or ()),

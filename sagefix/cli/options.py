@@ -35,6 +35,15 @@ Python = Annotated[
         show_default=False,
     ),
 ]
+ComfyUI = Annotated[
+    str | None,
+    typer.Option(
+        "--comfyui",
+        envvar="SAGEFIX_COMFYUI",
+        help="In place of --python: the folder of a ComfyUI; its Python is found (see `sagefix comfyui find`).",
+        show_default=False,
+    ),
+]
 ArchList = Annotated[
     str | None,
     typer.Option(
@@ -135,3 +144,40 @@ def pin_of(context: typer.Context, pin: str, kit: str | None) -> str:
     """Return the pin that was asked for; empty when nobody named one and a kit says which it is."""
     source = context.get_parameter_source("pin")
     return "" if kit and source is not None and source.name == "DEFAULT" else pin
+
+
+# What was typed counts before a variable, and that before a file of settings.
+_SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
+
+
+def one_of(context: typer.Context, python: str | None, comfyui: str | None) -> tuple[str | None, str | None]:
+    """Return ``--python`` and ``--comfyui``, of which one counts: the one that was named more closely.
+
+    Raises :class:`UsageError` when both were named in the same way.
+    """
+    if python is None or comfyui is None:
+        return python, comfyui
+    ranks = [
+        _SOURCES.index(source.name) if (source := context.get_parameter_source(name)) is not None else 0
+        for name in ("python", "comfyui")
+    ]
+    if ranks[0] == ranks[1]:
+        raise UsageError(
+            f"Both a Python ({python}) and a ComfyUI ({comfyui}) are named.",
+            hint="Give --python or --comfyui, not both.",
+        )
+    return (python, None) if ranks[0] < ranks[1] else (None, comfyui)
+
+
+def target(context: typer.Context, python: str | None, comfyui: str | None) -> str | None:
+    """Return the Python to work on: ``--python``, or the one that the ComfyUI of ``--comfyui`` runs in.
+
+    Raises :class:`UsageError` when both were named; :class:`~sagefix.errors.TargetError` for an installation whose
+    Python is not clear.
+    """
+    python, comfyui = one_of(context, python, comfyui)
+    if comfyui is None:
+        return python
+    from sagefix.workflows.comfyui import python_of
+
+    return python_of(comfyui)

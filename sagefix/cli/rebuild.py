@@ -24,10 +24,12 @@ def register(app: typer.Typer) -> None:
 
 
 def rebuild(
+    context: typer.Context,
     wheel: Annotated[
         str, typer.Argument(help="A wheel's path, or its file name in the wheelhouse.", show_default=False)
     ],
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     torch: options.Torch = None,
     cuda: options.Cuda = "auto",
     source: options.Source = None,
@@ -57,7 +59,14 @@ def rebuild(
         from sagefix.workflows.situation import Request, open_wheelhouse
 
         path = find_wheel(wheel, open_wheelhouse(wheelhouse, create=False))
-        request = Request(python=python, torch=torch, cuda=cuda, source=source, offline=offline)
+        python = options.target(context, python, comfyui)
+        request = Request(
+            python=python,
+            torch=torch,
+            cuda=cuda,
+            source=source,
+            offline=offline,
+        )
         rebuilt = run_rebuild(path, request, dry_run=dry_run, output=output)
         outcome.result(rebuilt, lambda console: render(console, rebuilt))
         comparison = rebuilt.comparison

@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def save_wheel(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     pin: options.Pin = "sageattention",
     wheelhouse: options.WheelhousePath = None,
     output: Annotated[
@@ -44,7 +46,13 @@ def save_wheel(
         from sagefix.workflows.save import save
         from sagefix.workflows.situation import open_wheelhouse
 
-        saved = save(pin, python, open_wheelhouse(wheelhouse, create=True), replace=replace)
+        python = options.target(context, python, comfyui)
+        saved = save(
+            pin,
+            python,
+            open_wheelhouse(wheelhouse, create=True),
+            replace=replace,
+        )
         copied = copy_out(saved.wheel, output) if output else None
         outcome.result(
             {**structs.asdict(saved), "copied": copied}, lambda console: render(console, saved, copied)

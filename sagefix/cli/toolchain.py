@@ -23,7 +23,9 @@ app = typer.Typer(
 
 @app.command("show", epilog="Example: sagefix toolchain show --python .venv --arch 9.0")
 def show(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     torch: options.Torch = None,
     platform: options.Platform = None,
     arch: options.ArchList = None,
@@ -44,7 +46,7 @@ def show(
             Request(
                 pin=pin,
                 ref=ref,
-                python=python,
+                python=options.target(context, python, comfyui),
                 torch=torch,
                 arch=arch,
                 cuda=cuda,
@@ -57,7 +59,9 @@ def show(
 
 @app.command("install", epilog="Example: sagefix toolchain install --python .venv")
 def install(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     torch: options.Torch = None,
     platform: options.Platform = None,
     arch: options.ArchList = None,
@@ -75,7 +79,13 @@ def install(
 
         installed = run_install(
             Request(
-                pin=pin, ref=ref, python=python, torch=torch, arch=arch, offline=offline, platform=platform
+                pin=pin,
+                ref=ref,
+                python=options.target(context, python, comfyui),
+                torch=torch,
+                arch=arch,
+                offline=offline,
+                platform=platform,
             )
         )
         outcome.result(installed, lambda console: _draw_installed(console, installed))

@@ -34,7 +34,9 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
+    context: typer.Context,
     python: options.Python = None,
+    comfyui: options.ComfyUI = None,
     level: Annotated[
         LevelName,
         typer.Option(
@@ -94,6 +96,7 @@ def verify(
         from sagefix.workflows.proofs import write_proof
         from sagefix.workflows.situation import Request
 
+        python = options.target(context, python, comfyui)
         request = Request(pin=pin, ref=ref, python=python, arch=arch, wheelhouse=wheelhouse, offline=offline)
         left_out: list[Level] = [each.value for each in skip or ()]
         if emulate is not None:

@@ -31,6 +31,10 @@ COMMANDS = [
     "bisect",
     "gather",
     "rebuild",
+    "comfyui find",
+    "comfyui check",
+    "comfyui set",
+    "comfyui log",
     "pins list",
     "pins show",
     "source fetch",
@@ -72,7 +76,7 @@ def test_every_command_is_in_the_list_of_this_test(here: Here) -> None:
     told = here("--help").out.partition("Commands:")[2]
     words = re.findall(r"^  ([a-z-]+)  ", told, re.MULTILINE)
     assert words == list(dict.fromkeys(command.split()[0] for command in COMMANDS))
-    for group in ("pins", "source", "wheelhouse", "toolchain", "environments"):
+    for group in ("comfyui", "pins", "source", "wheelhouse", "toolchain", "environments"):
         told = here(group, "--help").out.partition("Commands:")[2]
         assert [f"{group} {word}" for word in re.findall(r"^  ([a-z-]+)  ", told, re.MULTILINE)] == [
             command for command in COMMANDS if command.startswith(group)

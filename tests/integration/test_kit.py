@@ -80,7 +80,7 @@ def test_a_machine_with_nothing_but_python_installs_from_it(kit: Path, tmp_path:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
     refused = start("--into", "mine", "install", "--python", str(target))
-    assert (refused.returncode, (tmp_path / "mine" / "file").read_text()) == (25, "mine")
+    assert (refused.returncode, (tmp_path / "mine" / "file").read_text()) == (27, "mine")
 
 
 def test_it_is_a_wheelhouse_and_an_index_when_it_is_unpacked(
@@ -117,9 +117,9 @@ def test_nothing_of_this_machine_is_used(kit: Path, sagefix: Sagefix, make_targe
         said = sagefix("install", "--kit", kit, "--python", target, option, value)
         assert (said.code, option in said.answer["error"]["message"]) == (2, True)
     said = sagefix("install", "--kit", kit, "--pin", "sageattention", "--python", target)
-    assert (said.code, "kit of the pin demo" in said.answer["error"]["message"]) == (25, True)
+    assert (said.code, "kit of the pin demo" in said.answer["error"]["message"]) == (27, True)
     said = sagefix("install", "--kit", kit, "--ref", "v9", "--python", target)
-    assert (said.code, said.answer["error"]["name"]) == (25, "kit")
+    assert (said.code, said.answer["error"]["name"]) == (27, "kit")
 
 
 def test_a_dry_run_names_the_wheel_in_the_kit(kit: Path, sagefix: Sagefix, make_target: MakeTarget) -> None:
