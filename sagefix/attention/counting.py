@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from collections import defaultdict
 from typing import Dict, List, Tuple
 
 Counts = Dict[str, int]
@@ -23,10 +24,10 @@ class Counter:
             counts = self._local.counts
         except AttributeError:
             counts = self._begin()
-        counts[word] = counts.get(word, 0) + 1
+        counts[word] += 1
 
     def _begin(self) -> Counts:
-        counts: Counts = {}
+        counts: Counts = defaultdict(int)
         self._local.counts = counts
         with self._lock:
             self._fold()

@@ -92,14 +92,15 @@ def why_not(
     tensor = here.tensor
     if type(query) is not tensor or type(key) is not tensor or type(value) is not tensor:
         return reasons.KIND
-    # A nested tensor cannot tell its lengths.
-    if query.is_nested or key.is_nested or value.is_nested:
-        return reasons.KIND
-    if query.dim() != 4 or key.dim() != 4:
-        return reasons.SHAPE
     shortest = table.shortest
-    if query.size(2) < shortest or key.size(2) < shortest:
-        return reasons.SHORT
+    try:
+        if query.dim() != 4:
+            return reasons.SHAPE
+        if query.size(2) < shortest or key.size(2) < shortest:
+            return reasons.SHORT
+    except (IndexError, RuntimeError):
+        # Too few axes, or a nested tensor, which cannot tell a length. Not asked first, since it costs what is above.
+        return reasons.KIND if query.is_nested or key.is_nested else reasons.SHAPE
     return _why_not_long(query, key, value, is_causal, scale, enable_gqa, table, here)
 
 
@@ -114,7 +115,9 @@ def _why_not_long(
     here: Surroundings,
 ) -> str:
     """Decide on a call that is long enough for some device: what follows takes a thousandth of its time."""
-    if value.dim() != 4:
+    if query.is_nested or key.is_nested or value.is_nested:
+        return reasons.KIND
+    if key.dim() != 4 or value.dim() != 4:
         return reasons.SHAPE
     device, dtype = query.device, query.dtype
     if dtype not in here.dtypes or key.dtype != dtype or value.dtype != dtype:

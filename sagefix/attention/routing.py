@@ -40,16 +40,17 @@ def make_router(state: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         table = state.table
         if table is not None:
+            compiling = is_compiling()
             if others:
                 reason = ARGUMENTS
-            elif is_tracing():
+            elif not compiling and is_tracing():
                 # Under torch.jit.trace lengths are tensors, and a trace must hold for others.
                 reason = TRANSFORM
             else:
                 reason = why_not(
                     query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, table, here
                 )
-            if is_compiling():
+            if compiling:
                 # What is counted here would be counted once, when the code is compiled; the operator counts its runs.
                 if not reason:
                     return calling.operator(query, key, value, bool(is_causal), _number(scale))
