@@ -49,7 +49,7 @@ def verify(
             if computing and not target.gpus:
                 raise
             note(f"{error} Verifying for the archs that the wheel was built for.")
-    sha256, wheel = _wheel_of(target, pin.project, request)
+    sha256, wheel = wheel_of(target, pin.project, request)
     verdict = verify_installed(
         pin, target, level=level, revision=revision, wheel_sha256=sha256, gpu=gpu, skip=skip
     )
@@ -58,7 +58,7 @@ def verify(
     return verdict
 
 
-def _wheel_of(target: Target, project: str, request: Request) -> tuple[str, Facts | None]:
+def wheel_of(target: Target, project: str, request: Request) -> tuple[str, Facts | None]:
     """Return the hash of the wheel that was installed, and that wheel if the wheelhouse has it.
 
     The installation may tell the hash; else it is the wheel of the wheelhouse with the key of its record and with
