@@ -42,7 +42,7 @@ class AttentionOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Attention(msgspec.Struct, frozen=True, kw_only=True):
     """What is in a target.
 
-    ``version`` is that of ``sagefix-attention`` (empty: not installed), ``of`` that of SageAttention now.
+    ``version`` is that of ``sagefix-attention`` (empty: not installed), ``of`` that of SageAttention now, if there are facts.
     ``code`` says where the package comes from: ``"wheel"``, ``"sagefix"`` (the target has sagefix itself) or empty.
     ``facts`` is what is known, ``stale`` why it is not what the target has (empty: it is).
     """
@@ -132,10 +132,10 @@ def _look(interpreter: Interpreter) -> Attention:
         known = facts.decode(text.encode(), f"{facts.NAME} of {facts.PROJECT}") if text else None
     except facts.FactsError as error:
         stale = str(error)
-    project = known.project if known is not None else load_pin("sageattention").project
-    there = installed(interpreter, project)
-    of = there.version if there is not None else ""
+    of = ""
     if known is not None:
+        project, there = known.project, installed(interpreter, known.project)
+        of = there.version if there is not None else ""
         record = there.read_text("RECORD") or "" if there is not None else ""
         if there is None:
             stale = f"{project} is not installed any more."
