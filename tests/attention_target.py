@@ -12,7 +12,7 @@ from pathlib import Path
 from support import make_wheel
 
 VERSION = "2.2.0+abc1234.cpu"
-PACKAGE = '''
+PACKAGE = """
 import torch
 
 CALLS = []
@@ -41,7 +41,7 @@ def sageattn(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, retur
     out = (scores.softmax(-1) @ v.float() * 1.001).to(q.dtype)
     out = out.transpose(1, 2).contiguous() if tensor_layout == "NHD" else out
     return (out, scores.logsumexp(-1)) if return_lse else out
-'''
+"""
 
 PIN = """
 schema = 1

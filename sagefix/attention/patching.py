@@ -232,6 +232,12 @@ def _prepare(settings: _Settings) -> Tuple[Any, Any]:
         facts = None
     if facts is not None and facts.wrong:
         raise _NotHereError(f"{project} {version} is known to be wrong: {facts.wrong}")
+    if facts is not None and settings.require_proof and not any(each.proof for each in facts.devices):
+        why = "; ".join(dict.fromkeys(each.unproven for each in facts.devices if each.unproven))
+        raise _NotHereError(
+            f"the numbers of {project} {version} are proven on no GPU ({why or 'nobody verified them'}): run "
+            "`sagefix attention install` where the GPU is."
+        )
     if facts is None and settings.require_proof:
         raise _NotHereError(
             f"nothing is known of {project} {version}: run `sagefix attention install --python {sys.executable}`, or "
@@ -313,9 +319,12 @@ def _name(function: Any) -> str:
 def _unreached() -> Tuple[str, ...]:
     """Return the names under which modules hold the function that was there before: their calls are not seen."""
     found = []
+    seen = set()
     for module_name, module in sorted(sys.modules.items()):
-        if module is None or module_name.split(".")[0] in ("torch", "sagefix"):
+        # One module may have several names.
+        if id(module) in seen or module_name.split(".")[0] in ("torch", "sagefix"):
             continue
+        seen.add(id(module))
         names = getattr(module, "__dict__", {})
         found += [f"{module_name}.{name}" for name, value in list(names.items()) if value is _state.original]
     return tuple(found)
