@@ -42,7 +42,8 @@ class AttentionOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Attention(msgspec.Struct, frozen=True, kw_only=True):
     """What is in a target.
 
-    ``version`` is that of ``sagefix-attention`` (empty: not installed), ``of`` that of SageAttention now, if there are facts.
+    ``version`` is that of ``sagefix-attention`` (empty: not installed), ``of`` that of SageAttention now, where facts
+    are.
     ``code`` says where the package comes from: ``"wheel"``, ``"sagefix"`` (the target has sagefix itself) or empty.
     ``facts`` is what is known, ``stale`` why it is not what the target has (empty: it is).
     """
