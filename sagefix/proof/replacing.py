@@ -67,9 +67,12 @@ def _bindings(module: ast.Module) -> Iterator[tuple[int, ast.expr, str]]:
                     yield node.lineno, node.value, f"`{ast.unparse(target)} = {_short(node.value)}`"
         elif isinstance(node, ast.AnnAssign) and node.value is not None and _is_sdpa(node.target):
             yield node.lineno, node.value, f"`{ast.unparse(node.target)} = {_short(node.value)}`"
-        elif isinstance(node, ast.Call) and _called(node.func) == "setattr" and len(node.args) == 3:
-            if isinstance(node.args[1], ast.Constant) and node.args[1].value == NAME:
-                yield node.lineno, node.args[2], f"`{_short(node)}`"
+        elif isinstance(node, ast.Call) and _called(node.func) == "setattr" and _names_sdpa(node.args):
+            yield node.lineno, node.args[2], f"`{_short(node)}`"
+
+
+def _names_sdpa(arguments: list[ast.expr]) -> bool:
+    return len(arguments) == 3 and isinstance(arguments[1], ast.Constant) and arguments[1].value == NAME
 
 
 def _is_sdpa(target: ast.expr) -> bool:

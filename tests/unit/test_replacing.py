@@ -94,8 +94,8 @@ def test_what_python_runs_first_is_read(tmp_path: Path) -> None:
     def target() -> Interpreter:
         return Interpreter(
             executable="python", version="3.12.0", implementation="cpython", machine="x86_64", prefix="",
-            base_prefix="", platform_tag="", python_tag="", abi_tag="", tags=(), glibc="", ext_suffix="", purelib="", platlib="",
-            sys_path=(str(tmp_path),), python_h="", externally_managed=False, packages={},
+            base_prefix="", platform_tag="", python_tag="", abi_tag="", tags=(), glibc="", ext_suffix="",
+            purelib="", platlib="", sys_path=(str(tmp_path),), python_h="", externally_managed=False, packages={},
         )  # fmt: skip
 
     assert check_customizations(target(), PIN) == []
