@@ -136,7 +136,7 @@ def enabled(
     """
     settings = _settings(require_proof, min_tokens, facts)
     with _state.lock:
-        if _state.settings is not None and _state.settings != settings:
+        if _state.table is not None and _state.settings != settings:
             raise ValueError(
                 f"sagefix.attention is enabled already, with other settings: {_state.settings}, not {settings}."
             )
