@@ -70,7 +70,7 @@ def gather(
         version=record.version,
         fingerprint=facts.fingerprint(record.read_text("RECORD") or ""),
         wrong=wrong,
-        devices=_devices(pin, function, target, rows, benches, subject),
+        devices=devices(pin, function, target, rows, benches, subject),
         made_by=f"sagefix {__version__}",
         when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
@@ -141,7 +141,7 @@ def _proven(rows: Sequence[Proof], gpu: str, capability: str) -> bool:
     return standing(mine, capability) in NUMBERS
 
 
-def _devices(
+def devices(
     pin: Pin,
     function: Function,
     target: Target,
@@ -173,7 +173,7 @@ def _devices(
                 torch=last.torch if last else torch.version if torch else "",
                 any_stream=not wrong_elsewhere(last.hazards, function.name) if last else right_anywhere,
                 longest=_longest(last, function.name, table.longest_on(capability)),
-                crossovers=_crossovers(
+                crossovers=crossovers(
                     gpu, capability, function.name, benches, subject, torch.release if torch else ""
                 ),
             )
@@ -219,7 +219,7 @@ def _read_bench(file: Path) -> Bench:
         ) from error
 
 
-def _crossovers(
+def crossovers(
     gpu: str, capability: str, function: str, given: Sequence[Bench], subject: str, torch: str
 ) -> tuple[facts.Crossover, ...]:
     """Return a crossover for each dtype, head_dim and is_causal: of a file, else of the cache, else what is known.
