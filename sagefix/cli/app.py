@@ -12,6 +12,7 @@ import typer
 
 from sagefix import __version__
 from sagefix.cli import (
+    attention,
     bench,
     bisect,
     build,
@@ -93,6 +94,7 @@ app.add_typer(source.app, name="source")
 app.add_typer(wheelhouse.app, name="wheelhouse")
 app.add_typer(toolchain.app, name="toolchain")
 app.add_typer(environments.app, name="environments")
+app.add_typer(attention.app, name="attention")
 
 # Errors in what was typed; typer exports one leaf of this family, and its root is what all of them share.
 _TypedWrong: type[Exception] = next(

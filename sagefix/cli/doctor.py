@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from sagefix.cli import options
@@ -17,6 +20,14 @@ def doctor(
     context: typer.Context,
     python: options.Python = None,
     comfyui: options.ComfyUI = None,
+    program: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--program",
+            help="Read this program (a file or a folder) for attention that is replaced outright; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     arch: options.ArchList = None,
     cuda: options.Cuda = "auto",
     pin: options.Pin = "sageattention",
@@ -48,7 +59,8 @@ def doctor(
                 offline=offline,
                 cuda=cuda,
                 object_cache=object_cache,
-            )
+            ),
+            tuple(program or ()),
         )
         outcome.result(found, lambda console: draw.checks(console, found))
         if bad := failures(found):

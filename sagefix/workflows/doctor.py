@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from sagefix.archs import join_archs
@@ -27,13 +28,16 @@ from sagefix.targets.model import Gpus, Interpreter, Target
 from sagefix.targets.needs import check_packages, check_python, check_python_h, check_torch
 from sagefix.targets.toolchain import check_toolchain
 from sagefix.workflows.build import DISK_NEEDED
+from sagefix.workflows.programs import check_customizations, check_programs
 from sagefix.workflows.situation import Request, find_revision, open_wheelhouse, wheelhouse_path
 
 T = TypeVar("T")
 
 
-def examine(request: Request) -> tuple[Check, ...]:
+def examine(request: Request, programs: Sequence[Path] = ()) -> tuple[Check, ...]:
     """Return one check for everything there is to look at; what cannot be looked at any more says why.
+
+    ``programs`` are files or folders of Python source that will run in the target.
 
     Raises :class:`PinError` for an unknown pin and nothing else: what is wrong here is a check.
     """
@@ -50,6 +54,8 @@ def examine(request: Request) -> tuple[Check, ...]:
         )
     else:
         checks += _in_target(pin, recipe, revision, interpreter, request)
+        checks += check_customizations(interpreter, pin)
+    checks += check_programs(programs, pin)
     if (folder := _attempt(checks, "disk", cache_dir)) is not None:
         checks.append(check_disk(folder, DISK_NEEDED))
     if revision is not None:

@@ -11,6 +11,7 @@ from sagefix import settings
 from sagefix.errors import PinError, UsageError
 from sagefix.pins.load import load_pin
 from sagefix.proof.benchmark.choosing import case_id, find_candidates, find_dtypes, find_shapes
+from sagefix.proof.benchmark.judging import LENGTHS
 from sagefix.proof.benchmark.table import NAME, load_bench_table
 from sagefix.targets.clocks import Watcher
 
@@ -25,8 +26,10 @@ def test_the_shapes_people_use_are_named() -> None:
     # 81 frames are 21 latent ones, of 480 x 832 and 720 x 1280 pixels in tokens of 16 x 16.
     assert named["wan-480p"][2] == 21 * (480 // 16) * (832 // 16)
     assert named["wan-720p"][2] == 21 * (720 // 16) * (1280 // 16)
-    (sweep,) = (sweep for sweep in TABLE.sweep if sweep.device == "cuda")
-    assert (sweep.tokens[0], sweep.tokens[-1], sweep.size) == (512, 65536, (1, 40, 128))
+    wan, narrow = (sweep for sweep in TABLE.sweep if sweep.device == "cuda")
+    assert (wan.tokens[0], wan.tokens[-1], wan.size) == (512, 65536, (1, 40, 128))
+    # Crossovers need LENGTHS of each, quick or not.
+    assert min(len(narrow.tokens), len(narrow.quick_tokens)) >= LENGTHS
 
 
 def test_what_a_gpu_can_do_is_known_by_its_whole_name_alone() -> None:

@@ -60,6 +60,15 @@ def find_hazards(cases: Sequence[CaseResult], broken: Collection[str]) -> tuple[
     return tuple(dict.fromkeys([*told, *loud.values(), *others]))
 
 
+def wrong_elsewhere(hazards: Sequence[str], function: str) -> bool:
+    """Tell whether hazards that :func:`find_hazards` found keep a function to the default stream."""
+    places = [where for _, where in _GROUPS.values()]
+    return any(
+        each.startswith((f"{function}:", f"{function},")) and any(place in each for place in places)
+        for each in hazards
+    )
+
+
 def _name(case: CaseResult) -> str:
     return case.id.partition("/")[0]
 
