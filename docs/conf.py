@@ -26,6 +26,8 @@ NAVIGATION = {
         "offline",
         "build",
         "aarch64",
+        "aarch64-gh200",
+        "emulation",
         "toolchain",
         "prebuild",
         "wheelhouse",
