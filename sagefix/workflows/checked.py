@@ -72,7 +72,8 @@ def native_build(plan: Plan, wheelhouse: Wheelhouse) -> Facts | None:
     """Return the wheel of a native build whose GPU code has to be that of the plan: the same commit, archs, torch,
     nvcc and fixes. One of the same Python is taken first.
     """
-    wanted = {name: getattr(plan.identity, name) for name in _OF_THE_GPU}
+    # As a record that was read back holds it: in lists.
+    identity = msgspec.json.decode(msgspec.json.encode(plan.identity))
     found = [
         facts
         for facts in wheelhouse.entries(plan.project)
@@ -80,7 +81,7 @@ def native_build(plan: Plan, wheelhouse: Wheelhouse) -> Facts | None:
         and facts.record.origin == "built"
         and "built on" not in facts.record.tools
         and not facts.record.platform_tag.endswith(f"_{plan.identity.platform_tag.partition('_')[2]}")
-        and {name: facts.record.identity.get(name) for name in _OF_THE_GPU} == msgspec.to_builtins(wanted)
+        and all(facts.record.identity.get(name) == identity[name] for name in _OF_THE_GPU)
     ]
     found.sort(key=lambda facts: bool(facts.record and facts.record.python_tag != plan.identity.python_tag))
     return found[0] if found else None
