@@ -65,7 +65,8 @@ def verify_described(request: Request, wheel: Facts) -> Verdict:
     the build all they need is in the cache.
     """
     from sagefix.proof.verify import verify
-    from sagefix.workflows.build import libraries_of, plan_build
+    from sagefix.workflows.build import plan_build
+    from sagefix.workflows.checked import libraries_of
     from sagefix.workflows.proofs import keep_proof
     from sagefix.workflows.situation import open_wheelhouse, survey
 

@@ -345,6 +345,7 @@ def test_the_shim_is_told_the_archs() -> None:
         "extensions": 3,
         "threads": 1,
         "objects": None,
+        "cross": None,
         "code": {f"sageattention.{name}": hopper for name in ("_fused", "_qattn_sm80", "_qattn_sm90")},
     }
     head = plan(revision=revision("d1a57a5"), target=target("8.0;8.9"), fixes=False)
@@ -390,6 +391,7 @@ def test_a_build_without_cuda_hears_nothing_of_it() -> None:
         "code": {"demoattention._attention": []},
         "fixes": [],
         "objects": None,
+        "cross": None,
     }
 
 
