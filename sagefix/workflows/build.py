@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from sagefix.archs import parse_archs
 from sagefix.building.backend import Workplace, require_disk, run_backend
 from sagefix.building.cross import cross_variables
 from sagefix.building.objects import Objects, find_object_cache
@@ -25,28 +24,22 @@ from sagefix.settings import cache_dir
 from sagefix.source.export import commit_time, export
 from sagefix.source.fetch import fetch
 from sagefix.targets.compilers import find_c_compiler
-from sagefix.targets.cross.compilers import library_folders as system_folders
 from sagefix.targets.cross.compilers import tool_environment
-from sagefix.targets.cross.platforms import load_platforms
-from sagefix.targets.cuda import Toolkit, find_host_compiler, library_folders, require_toolkit
+from sagefix.targets.cuda import Toolkit, find_host_compiler, require_toolkit
 from sagefix.targets.host import Jobs, compile_jobs, cores, memory
-from sagefix.targets.model import Interpreter, Target
 from sagefix.targets.needs import require_packages, require_python_h
 from sagefix.targets.toolchain import choose_toolkit
 from sagefix.wheelhouse.model import PROOFS_SUFFIX
 from sagefix.wheelhouse.proving import CPU, FAILED, standing_on
 from sagefix.wheelhouse.store import Wheelhouse
-from sagefix.wheels.checking import check_wheel
-from sagefix.wheels.elsewhere import System, check_for, check_gpu_code
 from sagefix.wheels.model import Facts
 from sagefix.wheels.statement import SUFFIX as STATEMENT_SUFFIX
+from sagefix.workflows.checked import check_build
 from sagefix.workflows.recording import Build, finish_build, hash_sources, now
 from sagefix.workflows.situation import Situation
 
 # The exported source is under 1 MB and the objects of one arch about 60 MB (measured at 68de379 for 9.0).
 DISK_NEEDED = 1_000_000_000
-# What decides the code for the GPU. The Python, the CPU's machine and its compiler do not.
-_OF_THE_GPU = ("pin", "commit", "archs", "gencodes", "archs_of", "torch", "cuda", "nvcc", "fixes", "patches")
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,9 +183,7 @@ def _compile(
         )
         workplace.final.mkdir(parents=True)
         final = finish_build(finished, workplace.final)
-        checks = _check(final, plan, situation.target, toolkit)
-        if plan.cross is not None:
-            checks = (*checks, *check_crossed(final, plan, situation.target.interpreter, toolkit, wheelhouse))
+        checks = check_build(final, plan, situation.target, toolkit, wheelhouse)
     bad = failures(checks)
     if bad:
         raise WheelError(
@@ -236,71 +227,6 @@ def _jobs(pin: Pin, source: Path, archs: int) -> Jobs:
         memory_gib=pin.build.memory_gib,
         archs=archs,
         max_jobs_env=limit,
-    )
-
-
-def check_crossed(
-    wheel: Path, plan: Plan, interpreter: Interpreter, toolkit: Toolkit | None, wheelhouse: Wheelhouse
-) -> tuple[Check, ...]:
-    """Check a wheel of a cross build against the platform it is for, and its GPU code against the native build's."""
-    assert plan.cross is not None
-    glibcxx = load_platforms().glibcxx_of(interpreter.glibc)
-    system = System(
-        name=plan.cross.platform,
-        machine=plan.cross.machine,
-        libraries=_libraries(plan, interpreter, toolkit),
-        glibc=interpreter.glibc,
-        glibcxx=glibcxx,
-        python=Path(plan.python),
-        python_machine=plan.cross.built_on,
-    )
-    checks = check_for(wheel, system)
-    if not plan.identity.archs:
-        return checks
-    native = native_build(plan, wheelhouse)
-    return (*checks, check_gpu_code(wheel, Path(native.where) if native else None, "no native build at hand"))
-
-
-def native_build(plan: Plan, wheelhouse: Wheelhouse) -> Facts | None:
-    """Return the wheel of a native build whose GPU code has to be that of the plan: the same commit, archs, torch,
-    nvcc and fixes. One of the same Python is taken first.
-    """
-    wanted = {name: getattr(plan.identity, name) for name in _OF_THE_GPU}
-    found = [
-        facts
-        for facts in wheelhouse.entries(plan.project)
-        if facts.record is not None
-        and facts.record.origin == "built"
-        and "built on" not in facts.record.tools
-        and not facts.record.platform_tag.endswith(f"_{plan.identity.platform_tag.partition('_')[2]}")
-        and {name: facts.record.identity.get(name) for name in _OF_THE_GPU} == msgspec.to_builtins(wanted)
-    ]
-    found.sort(key=lambda facts: bool(facts.record and facts.record.python_tag != plan.identity.python_tag))
-    return found[0] if found else None
-
-
-def _libraries(plan: Plan, interpreter: Interpreter, toolkit: Toolkit | None) -> tuple[Path, ...]:
-    """Return the folders of the libraries that a wheel is checked against: those it was linked with."""
-    if plan.cross is None:
-        return library_folders(interpreter, toolkit, os.environ)
-    # LIBRARY_PATH speaks of this machine.
-    folders = library_folders(interpreter, toolkit, {})
-    return (*folders, *map(Path, system_folders(shlex.split(plan.cross.cxx or plan.cross.cc), os.environ)))
-
-
-def _check(wheel: Path, plan: Plan, target: Target, toolkit: Toolkit | None) -> tuple[Check, ...]:
-    return check_wheel(
-        wheel,
-        extensions=plan.identity.extensions,
-        archs=target.archs,
-        gencodes=plan.identity.gencodes,
-        archs_of={
-            name: parse_archs(";".join(archs)) for name, archs in plan.identity.archs_of.items() if archs
-        },
-        wraps=tuple(wrap for fix in plan.fix_sources for wrap in fix.wraps),
-        libraries=_libraries(plan, target.interpreter, toolkit),
-        machine=target.interpreter.machine,
-        ext_suffix=target.interpreter.ext_suffix,
     )
 
 

@@ -183,12 +183,14 @@ def _run(build: Build, record: Record) -> Run:
         "cuda": situation.cuda,
         "fixes": situation.fixes,
         "manylinux": situation.manylinux,
+        **({"platform": interpreter.platform_tag} if build.plan.cross else {}),
     }
     return Run(
         asked=asked,
         fetched_from=build.fetched.origin,
         installed_from={
-            package.name: installed_from(interpreter.sys_path, package.name) for package in record.packages
+            package.name: installed_from((*interpreter.sys_path, *interpreter.builder.sys_path), package.name)
+            for package in record.packages
         },
         started=build.started,
         finished=now(),

@@ -82,6 +82,10 @@ def survey(request: Request) -> Situation:
     :class:`TorchError`, :class:`GpuError`, :class:`SourceError`.
     """
     pin = load_pin(request.pin)
+    platform = described_platform(request.platform)
+    if platform is not None and pin.device == "cuda" and request.arch is None:
+        # Before gigabytes are fetched for it.
+        raise _no_gpu_to_ask(platform.name)
     interpreter = find_interpreter(pin, request)
     revision, fetched = find_revision(pin, request)
     if pin.build.torch:
@@ -185,16 +189,20 @@ def find_target(pin: Pin, recipe: Recipe, interpreter: Interpreter, arch: str | 
 
     def look() -> Gpus:
         if interpreter.built_by is not None:
-            raise GpuError(
-                f"The GPU of another machine cannot be asked, and {interpreter.executable} is described.",
-                hint="Give its compute capability with --arch: 9.0 for H100, H200 and GH200.",
-            )
+            raise _no_gpu_to_ask(interpreter.platform_tag)
         seen.append(find_gpus(interpreter))
         return seen[-1]
 
     archs, archs_from = choose_archs(pin, recipe, arch, look)
     return Target(
         interpreter=interpreter, archs=archs, archs_from=archs_from, gpus=seen[-1].gpus if seen else ()
+    )
+
+
+def _no_gpu_to_ask(platform: str) -> GpuError:
+    return GpuError(
+        f"A machine of {platform} is described, not present: its GPU cannot be asked.",
+        hint="Give its compute capability with --arch: 9.0 for H100, H200 and GH200.",
     )
 
 

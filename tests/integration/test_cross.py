@@ -111,6 +111,13 @@ def test_what_cannot_be_meant_is_refused(here: Here, options: list[str], code: i
     assert words in said.answer["error"]["message"]
 
 
+def test_an_arch_has_to_be_named_before_anything_is_fetched(here: Here, own_environment: Path) -> None:
+    said = here("build", "--platform", OTHER.name, "--python", PYTHON, "--torch", "2.11", json_=True)
+    assert (said.code, said.answer["error"]["name"]) == (7, "gpu")
+    assert "--arch" in said.answer["error"]["hint"]
+    assert not (own_environment / "environments").exists()
+
+
 def test_without_a_cross_compiler_its_package_is_named(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from sagefix.pins.load import load_file
+from sagefix.targets.cross.platforms import load_platforms
 from sagefix.wheels.elf import Extension, read_extension
 from tests.integration.conftest import CUDA_CACHE, CUDA_PIN, CUDA_PYTHON, CUDA_TORCH, Sagefix
 
+OTHER = next(platform for platform in load_platforms().platform if not platform.here)
 # Fetching torch is most of it; with all at hand a build takes 20 s.
 TIMEOUT_S = 1200
 
@@ -58,7 +60,10 @@ def test_it_is_built_from_packages_for_gpus_that_are_not_here(
     assert "libcuda.so.1" in extension.needed
     assert any(name.startswith("libcudart.so.") for name in extension.needed)
     toolchains = Path(CUDA_CACHE or tmp_path, "toolchains")
-    assert len(list(toolchains.glob("cuda-13.0.*/sagefix.json"))) == 1
+    made_here = [
+        path for path in toolchains.glob("cuda-13.0.*/sagefix.json") if OTHER.machine not in str(path)
+    ]
+    assert len(made_here) == 1
 
 
 @pytest.mark.cuda
@@ -77,6 +82,31 @@ def test_objects_of_an_earlier_build_are_reused_and_change_nothing(
     assert cold["objects"]["reused"] == 0
     assert warm["objects"] == {"reused": cold["objects"]["compiled"], "compiled": 0}
     assert plain["wheel"]["sha256"] == cold["wheel"]["sha256"] == warm["wheel"]["sha256"]
+
+
+@pytest.mark.cuda
+@pytest.mark.network
+@pytest.mark.skipif(
+    shutil.which(f"{OTHER.triplet}-g++") is None or not sys.platform.startswith("linux"),
+    reason=f"needs a cross compiler: {OTHER.packages['debian']}",
+)
+def test_for_another_platform_it_has_the_gpu_code_of_the_native_build(
+    sagefix: Sagefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCCACHE_DIR", str(tmp_path / "objects"))
+    build(sagefix, tmp_path, "8.0;9.0", "--object-cache", "off")
+    made = build(sagefix, tmp_path, "8.0;9.0", "--platform", OTHER.name)
+    statuses = {check["name"]: check["status"] for check in made["checks"]}
+    assert set(statuses.values()) == {"ok"}, made["checks"]
+    assert statuses["GPU code against the native build's"] == "ok"
+    extension = read(Path(made["wheel"]["where"]))
+    assert (extension.machine, extension.cubins) == (OTHER.machine, ("8.0", "9.0a"))
+    assert "libcuda.so.1" in extension.needed
+    assert made["wheel"]["requires_torch"] == "==2.11.*"
+    again = build(sagefix, tmp_path, "8.0;9.0", "--platform", OTHER.name)
+    assert again["objects"]["reused"] > 0
+    plain = build(sagefix, tmp_path, "8.0;9.0", "--platform", OTHER.name, "--object-cache", "off")
+    assert plain["wheel"]["sha256"] == again["wheel"]["sha256"] == made["wheel"]["sha256"]
 
 
 def build(sagefix: Sagefix, tmp_path: Path, archs: str, *options: str) -> dict[str, Any]:

@@ -11,12 +11,21 @@ from types import ModuleType
 
 import pytest
 
-SHIM = Path(__file__).parents[2] / "sagefix" / "guest" / "shim.py"
+GUEST = Path(__file__).parents[2] / "sagefix" / "guest"
 
 
 @pytest.fixture(scope="module")
 def shim() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("shim", SHIM)
+    return _guest("shim")
+
+
+@pytest.fixture(scope="module")
+def crossing() -> ModuleType:
+    return _guest("crossing")
+
+
+def _guest(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, GUEST / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -67,7 +76,7 @@ def test_calls_are_not_tied_at_link_time(shim: ModuleType, monkeypatch: pytest.M
 
 
 def test_a_cross_build_is_told_nothing_of_this_machine(
-    shim: ModuleType, monkeypatch: pytest.MonkeyPatch
+    crossing: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = sysconfig.get_config_vars()
     for name, value in {
@@ -78,7 +87,7 @@ def test_a_cross_build_is_told_nothing_of_this_machine(
         "Py_ENABLE_SHARED": 1,
     }.items():
         monkeypatch.setitem(variables, name, value)
-    shim.cross_compile(())
+    crossing.cross_compile(())
     assert variables["CFLAGS"] == "-O2 -fstack-protector-strong -g"
     assert variables["LDFLAGS"] == "-Wl,-z,relro"
     assert variables["OPT"] == "-DNDEBUG"
@@ -86,7 +95,7 @@ def test_a_cross_build_is_told_nothing_of_this_machine(
 
 
 def test_the_other_torch_is_named_in_place_of_the_one_that_runs(
-    shim: ModuleType, monkeypatch: pytest.MonkeyPatch
+    crossing: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, other = "/here/site-packages/torch", "/there/torch"
     torch = ModuleType("torch")
@@ -104,7 +113,7 @@ def test_the_other_torch_is_named_in_place_of_the_one_that_runs(
         setattr(parent, name, child)
     for each in (torch, utils, extension):
         monkeypatch.setitem(sys.modules, each.__name__, each)
-    shim.build_against(mine, other)
+    crossing.build_against(mine, other)
     assert extension.include_paths(device_type="cuda") == [
         f"{other}/include", f"{other}/include/torch/csrc/api/include", "/here/cuda/include"
     ]  # fmt: skip

@@ -132,6 +132,8 @@ def _torch(platform: Platform, builder: Interpreter, kept: Kept) -> Torch:
             hint=f"Run `sagefix toolchain remove {kept.name}`; it is fetched anew when it is needed.",
         )
     mine = builder.torch
+    if mine is not None and mine.cuda and not torch.cuda:
+        raise _cpu_only(platform, torch.version)
     if mine is None or _same(mine) != _same(torch):
         raise TorchError(
             f"torch {torch.version} for {platform.name} (CUDA {torch.cuda or 'none'}) is not the torch that the build "
@@ -157,12 +159,16 @@ def _closure(
         else resolve_packages(platform, python, (requirement,), what, offline=offline)
     )
     if cuda and not any(each.name.startswith(_CUDA_PACKAGES) for each in closure):
-        raise TorchError(
-            f"torch {_version(closure)} for {platform.name} is CPU-only: it depends on none of NVIDIA's packages.",
-            hint=f"{platform.torch_cuda} Or name another index to uv and pip.",
-            details={"platform": platform.name, "torch": _version(closure)},
-        )
+        raise _cpu_only(platform, _version(closure))
     return closure
+
+
+def _cpu_only(platform: Platform, version: str) -> TorchError:
+    return TorchError(
+        f"torch {version} for {platform.name} is CPU-only in the package index.",
+        hint=f"{platform.torch_cuda} Or name another index to uv and pip.",
+        details={"platform": platform.name, "torch": version},
+    )
 
 
 def _minor(python: str) -> str:
