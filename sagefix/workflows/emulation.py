@@ -25,11 +25,11 @@ from sagefix.progress import note, task
 from sagefix.proof.model import Emulated, Verdict
 from sagefix.proof.verify import verify
 from sagefix.settings import cache_dir
-from sagefix.targets.cross.emulated import Emulator, find_emulator, make_driver_stub, make_interpreter
+from sagefix.targets.cross.emulated import find_emulator, make_driver_stub, make_interpreter
 from sagefix.targets.cross.packages import fetch_packages, find_packages, resolve_packages
 from sagefix.targets.cross.platforms import Platform, load_platforms
-from sagefix.targets.cross.rootfs import Kept, forget_bytecode, make_root
-from sagefix.targets.model import Interpreter, Target
+from sagefix.targets.cross.rootfs import forget_bytecode, make_root
+from sagefix.targets.model import Target
 from sagefix.targets.pythons import is_version
 from sagefix.targets.stub import SONAME
 from sagefix.wheelhouse.store import Wheelhouse
@@ -44,7 +44,8 @@ from sagefix.workflows.situation import Request, open_wheelhouse
 # torch 2.11.0 for aarch64 with the libraries it brings: 4.3 GB unpacked, measured.
 DISK_TORCH = 4_600_000_000
 _EXACT = re.compile(r"cp3(\d+)-cp3\1-")
-_OPEN = {
+_LOADS = "that its extensions load"
+_OPEN: dict[str, tuple[str, ...]] = {
     "cuda": (
         "that its kernels launch on a GPU",
         "the numbers they compute",
@@ -102,7 +103,15 @@ def verify_emulated(request: Request, wheel: str, level: Level, *, skip: Collect
     verdict = msgspec.structs.replace(
         verdict,
         interpreter=str(kept.program),
-        emulated=_emulated(pin, archive, platform, emulator, kept, interpreter, stub=bool(libraries)),
+        emulated=Emulated(
+            machine=platform.machine,
+            emulator=str(emulator),
+            python=f"{interpreter.version} ({kept.root.origin})",
+            glibc=interpreter.glibc,
+            stub=bool(libraries),
+            unproven=((_LOADS,) if level == "static" else ()) + _OPEN[pin.device],
+            command=_command(pin, archive),
+        ),
     )
     if verdict.passed or not (request.arch or request.ref):
         _keep(wheelhouse, path, verdict, pin)
@@ -226,27 +235,6 @@ def _folder() -> Iterator[Path]:
     name = f"verify-{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=name, dir=above, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
-
-
-def _emulated(
-    pin: Pin,
-    archive: WheelArchive,
-    platform: Platform,
-    emulator: Emulator,
-    kept: Kept,
-    interpreter: Interpreter,
-    *,
-    stub: bool,
-) -> Emulated:
-    return Emulated(
-        machine=platform.machine,
-        emulator=str(emulator),
-        python=f"{interpreter.version} ({kept.root.origin})",
-        glibc=interpreter.glibc,
-        stub=stub,
-        unproven=_OPEN[pin.device],
-        command=_command(pin, archive),
-    )
 
 
 def _command(pin: Pin, archive: WheelArchive) -> str:
