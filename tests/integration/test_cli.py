@@ -24,6 +24,8 @@ COMMANDS = [
     "save-wheel",
     "verify",
     "doctor",
+    "outdated",
+    "lock",
     "bench",
     "explain",
     "matrix",
