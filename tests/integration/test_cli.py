@@ -31,6 +31,8 @@ COMMANDS = [
     "bisect",
     "gather",
     "rebuild",
+    "dockerfile",
+    "kit",
     "pins list",
     "pins show",
     "source fetch",
@@ -64,6 +66,7 @@ HEAVY = {
     "msgspec",
     "packaging",
     "filelock",
+    "jinja2",
 }
 HEAVY |= {"asyncio", "pynvml", "pypi_simple", "platformdirs", "email"}
 
