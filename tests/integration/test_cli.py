@@ -33,6 +33,8 @@ COMMANDS = [
     "bisect",
     "gather",
     "rebuild",
+    "dockerfile",
+    "kit",
     "comfyui find",
     "comfyui check",
     "comfyui set",
@@ -70,6 +72,7 @@ HEAVY = {
     "msgspec",
     "packaging",
     "filelock",
+    "jinja2",
 }
 HEAVY |= {"asyncio", "pynvml", "pypi_simple", "platformdirs", "email"}
 

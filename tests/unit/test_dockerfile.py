@@ -87,6 +87,13 @@ def test_packages_are_those_of_one_day(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_dockerfile(_with(SAGE, newest="")).newest == "2025-09-27"
 
 
+def test_uv_takes_the_day_that_stands_for_any(tmp_path: Path) -> None:
+    newest = make_dockerfile(_with(SAGE, newest="none")).newest
+    (tmp_path / "none.in").touch()
+    words = ["uv", "pip", "compile", "--quiet", "--offline", "--exclude-newer", newest, tmp_path / "none.in"]
+    assert subprocess.run(words, check=False).returncode == 0
+
+
 def test_the_same_request_gives_the_same_text() -> None:
     assert make_dockerfile(SAGE).text == make_dockerfile(SAGE).text
 
