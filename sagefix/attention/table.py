@@ -25,7 +25,8 @@ class TorchTable(Table):
         self.require_proof = require_proof
         self.min_tokens = min_tokens
         self.met: List[Device] = []
-        self.any_stream = bool(facts.devices) and all(each.any_stream for each in facts.devices)
+        counting = [each for each in facts.devices if each.proof or not require_proof]
+        self.any_stream = bool(counting) and all(each.any_stream for each in counting)
         tokens = [each.tokens for device in facts.devices for each in device.crossovers]
         self.shortest = min_tokens or min(tokens, default=MOST_ELEMENTS)
         self._known: Dict[Tuple[str, Optional[int]], Optional[Rules]] = {}
