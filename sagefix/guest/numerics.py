@@ -15,7 +15,6 @@ dies says by its last ``begin`` in which case; the status is ``BROKEN`` when a G
 nothing more can be computed in this process, and ``AFRESH`` when the next case should begin in a new one.
 """
 
-import ctypes
 import faulthandler
 import gc
 import importlib
@@ -23,7 +22,6 @@ import importlib.util
 import json
 import os
 import sys
-import threading
 import time
 from typing import Any, Dict, Tuple
 
@@ -51,20 +49,6 @@ def neighbour(name: str) -> Any:
         sys.modules[known] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[known])
     return sys.modules[known]
-
-
-def open_context(index: int) -> None:
-    """Create the context of a GPU, which torch takes over: the driver needs a while for it, and no Python.
-
-    https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__PRIMARY__CTX.html. What does not work, torch will say.
-    """
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-        device, context = ctypes.c_int(), ctypes.c_void_p()
-        if driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(device), index) == 0:
-            driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
-    except (OSError, AttributeError):
-        pass
 
 
 def describe(error: BaseException) -> Dict[str, str]:
@@ -104,8 +88,6 @@ def main() -> None:
 
     with open(sys.argv[1], encoding="utf-8") as file:
         request = json.load(file)
-    if request["device"] == "cuda":
-        threading.Thread(target=open_context, args=(request["cases"][0]["device"],), daemon=True).start()
     # Importing torch and a package makes millions of objects that stay; looking for garbage among them takes a sixth of
     # the time.
     gc.disable()
