@@ -12,6 +12,8 @@ from sagefix.proof.numerics.model import Block, Case, Function, On, Proofs
 from sagefix.proof.numerics.words import named_kind
 
 _COMPILING = ("compile", "reduce-overhead")
+# A process takes some seconds to begin, and a case of level numerics a twentieth of one.
+_WORTH_SPLITTING = 12
 # Of a packed call the further sequences are shorter, down to a single token: that is where borders are.
 _SHARES = (1, 3, 2, 64)
 
@@ -136,14 +138,18 @@ def _cost(case: Case) -> tuple[bool, bool, int, str]:
 def lanes(cases: Iterable[Case], most: int) -> list[list[Case]]:
     """Share cases out among at most ``most`` processes that run at the same time, each in the order given.
 
-    Cases of one function stay together, since what is compiled for it is used again; compiling with torch, which
-    takes longest, is kept apart where there is room.
+    Cases of one function stay together where there are not more processes than functions, since what is compiled for
+    it is used again; compiling with torch, which takes longest, is kept apart where there is room.
     """
     groups: dict[tuple[int, str], list[Case]] = {}
     for case in cases:
         kind = "compile" if case.mode in _COMPILING else case.function
         groups.setdefault((case.device, kind), []).append(case)
-    shared: list[list[Case]] = [[] for _ in range(max(1, min(most, len(groups))))]
-    for group in sorted(groups.values(), key=len, reverse=True):
+    parts = list(groups.values())
+    while 0 < len(parts) < most and len(largest := max(parts, key=len)) >= _WORTH_SPLITTING:
+        parts.remove(largest)
+        parts += [largest[::2], largest[1::2]]
+    shared: list[list[Case]] = [[] for _ in range(max(1, min(most, len(parts))))]
+    for group in sorted(parts, key=len, reverse=True):
         min(shared, key=len).extend(group)
     return [sorted(lane, key=_cost) for lane in shared if lane]
