@@ -23,7 +23,7 @@ from typing import NoReturn
 MARK = ".sagefix-kit"
 """In an environment made here: of which kit it is, or that it was never finished."""
 UNFINISHED = "unfinished"
-_STATUS = 25
+_STATUS = 27
 
 
 def fail(what: str, hint: str = "") -> NoReturn:

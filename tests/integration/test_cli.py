@@ -53,11 +53,16 @@ COMMANDS = [
     "wheelhouse prune",
     "wheelhouse show",
     "wheelhouse record",
+    "wheelhouse choose",
+    "wheelhouse compare",
     "toolchain show",
     "toolchain install",
     "toolchain remove",
     "environments list",
     "environments remove",
+    "attention install",
+    "attention status",
+    "attention remove",
 ]
 ENVELOPE = ["schema", "command", "ok", "result", "error"]
 # None of these may be loaded before there is work for them: they are what makes a command line slow.
@@ -81,7 +86,7 @@ def test_every_command_is_in_the_list_of_this_test(here: Here) -> None:
     told = here("--help").out.partition("Commands:")[2]
     words = re.findall(r"^  ([a-z-]+)  ", told, re.MULTILINE)
     assert words == list(dict.fromkeys(command.split()[0] for command in COMMANDS))
-    for group in ("comfyui", "pins", "source", "wheelhouse", "toolchain", "environments"):
+    for group in ("comfyui", "pins", "source", "wheelhouse", "toolchain", "environments", "attention"):
         told = here(group, "--help").out.partition("Commands:")[2]
         assert [f"{group} {word}" for word in re.findall(r"^  ([a-z-]+)  ", told, re.MULTILINE)] == [
             command for command in COMMANDS if command.startswith(group)
@@ -138,7 +143,7 @@ def test_completion(sagefix: Sagefix) -> None:
         assert "_SAGEFIX_COMPLETE=complete_bash" in done.stdout
     for words, position, expected in (
         ("sagefix save", 1, "save-wheel"),
-        ("sagefix wheelhouse ch", 2, "check"),
+        ("sagefix wheelhouse che", 2, "check"),
         ("sagefix install --allow", 2, "--allow-known-bad"),
         ("sagefix install --verify st", 3, "static"),
     ):
