@@ -50,6 +50,9 @@ COMMANDS = [
     "toolchain remove",
     "environments list",
     "environments remove",
+    "attention install",
+    "attention status",
+    "attention remove",
 ]
 ENVELOPE = ["schema", "command", "ok", "result", "error"]
 # None of these may be loaded before there is work for them: they are what makes a command line slow.
@@ -72,7 +75,7 @@ def test_every_command_is_in_the_list_of_this_test(here: Here) -> None:
     told = here("--help").out.partition("Commands:")[2]
     words = re.findall(r"^  ([a-z-]+)  ", told, re.MULTILINE)
     assert words == list(dict.fromkeys(command.split()[0] for command in COMMANDS))
-    for group in ("pins", "source", "wheelhouse", "toolchain", "environments"):
+    for group in ("pins", "source", "wheelhouse", "toolchain", "environments", "attention"):
         told = here(group, "--help").out.partition("Commands:")[2]
         assert [f"{group} {word}" for word in re.findall(r"^  ([a-z-]+)  ", told, re.MULTILINE)] == [
             command for command in COMMANDS if command.startswith(group)
