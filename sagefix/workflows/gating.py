@@ -17,6 +17,7 @@ from sagefix.process import run
 from sagefix.proof.model import Verdict
 from sagefix.settings import cache_dir
 from sagefix.wheels.model import Facts
+from sagefix.wheels.unpacking import unpack
 from sagefix.workflows.situation import Request
 
 
@@ -37,24 +38,10 @@ def gate_environment(python: Path, wheel: Path) -> Iterator[Path]:
         behind = [path for path in probe(python).sys_path if path.endswith("-packages")]
         site = Path(probe(inside).purelib)
         (site / "behind.pth").write_text("".join(f"{path}\n" for path in behind), encoding="utf-8")
-        _unpack(wheel, site, inside.parent, str(inside))
+        unpack(wheel, site)
         yield inside
     finally:
         remove_tree(folder)
-
-
-def _unpack(wheel: Path, site: Path, scripts: Path, interpreter: str) -> None:
-    from installer import install
-    from installer.destinations import SchemeDictionaryDestination
-    from installer.sources import WheelFile
-
-    other = str(scripts.parent / "other")
-    places = {"purelib": str(site), "platlib": str(site), "scripts": str(scripts)}
-    destination = SchemeDictionaryDestination(
-        {**places, "headers": other, "data": other}, interpreter=interpreter, script_kind="posix"
-    )
-    with WheelFile.open(wheel) as source:
-        install(source=source, destination=destination, additional_metadata={"INSTALLER": b"sagefix\n"})
 
 
 def verify_described(request: Request, wheel: Facts) -> Verdict:
@@ -76,7 +63,7 @@ def verify_described(request: Request, wheel: Facts) -> Verdict:
     folder = Path(tempfile.mkdtemp(dir=make_cache_dir(cache_dir() / "gates")))
     try:
         site = folder / "site"
-        _unpack(Path(wheel.where), site, folder / "bin", there.executable)
+        unpack(Path(wheel.where), site)
         # It stands before the packages of the platform, as an installation of it would.
         interpreter = msgspec.structs.replace(there, sys_path=(str(site), *there.sys_path))
         verdict = verify(
