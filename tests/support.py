@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -128,3 +130,15 @@ def serving(folder: Path) -> Iterator[Server]:
             server.ended.set()
             server.shutdown()
             thread.join()
+
+
+def environment_beside(folder: Path, base: Path) -> Path:
+    """Make a virtual environment that sees the packages of another one, which stays as it is.
+
+    Linked, since copying setuptools takes longer than most tests.
+    """
+    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (other,) = base.glob("lib/python*/site-packages")
+    (site / "base.pth").write_text(f"{other}\n")
+    return folder

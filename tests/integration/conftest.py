@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support import environment_beside
 
 from sagefix.cli.app import main
 from sagefix.pins.load import load_file
@@ -118,12 +119,9 @@ def make_target(tmp_path: Path, base_target: Path) -> MakeTarget:
 
     def make(name: str = "target", *, build: bool = True) -> Path:
         folder = tmp_path / name
-        subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, folder], check=True)
         if build:
-            (site,) = folder.glob("lib/python*/site-packages")
-            (base,) = base_target.glob("lib/python*/site-packages")
-            # A link to what is installed once; copying setuptools for each test takes longer than the test.
-            (site / "base.pth").write_text(f"{base}\n")
+            return environment_beside(folder, base_target)
+        subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, folder], check=True)
         return folder
 
     return make

@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from support import environment_beside
 
 from sagefix.errors import TargetError
 from sagefix.targets.pythons import find_version
@@ -40,8 +41,9 @@ def kit(tmp_path_factory: pytest.TempPathFactory, base_target: Path) -> Path:
         "SAGEFIX_WHEELHOUSE": str(folder / "wheels"),
         "PYTHONPATH": str(ROOT),
     }
+    target = environment_beside(folder / "target", base_target)
     for words in (
-        ["install", "--pin", "demo", "--python", base_target],
+        ["install", "--pin", "demo", "--python", target],
         ["kit", "--pin", "demo", "--output", folder],
     ):
         subprocess.run([sys.executable, "-m", "sagefix", *words], check=True, env=env, cwd=folder)
