@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,13 @@ RIGHT = ("python", "-m", "demoattention")
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     if WHY_NOT:
         pytest.skip(WHY_NOT)
-    return Machine(work=tmp_path_factory.mktemp("roots"))
+    work = tmp_path_factory.mktemp("roots")
+    yield Machine(work=work)
+    # Two gigabytes, which pytest would keep for two more runs.
+    shutil.rmtree(work)
 
 
 @pytest.fixture(scope="module")
